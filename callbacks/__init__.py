@@ -1,0 +1,1 @@
+"""Callbacks: from an event's delivery row to a signed request at its endpoint."""

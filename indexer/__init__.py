@@ -1,0 +1,1 @@
+"""depositd's indexer."""

@@ -1,0 +1,133 @@
+"""The chain port: what the rest of the engine may know of a network, and nothing of its wire format.
+
+No library's type, exception or unit crosses it. Heights are ints, amounts are ints in base units,
+hashes are 32 raw bytes in display order, an address key is bytes (EVM, TRON: the 20 bytes; UTXO: the
+scriptPubKey), an asset is bytes (`NATIVE` for the native coin, else the contract's 20 bytes or the
+TRC-10 id's ASCII digits).
+
+Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node may answer later) and
+`Refused` (asking again won't help: wrong network, no proof, bad input).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+NATIVE: Final = b""
+
+
+class Header(msgspec.Struct, frozen=True, gc=False):
+    """A block's place in its chain, as one endpoint named it."""
+
+    height: int
+    hash: bytes
+    parent: bytes
+    time: int  # Unix seconds by the block's own clock; never used for order (P117)
+    source: str  # the endpoint's name, which holds no secret (`rpc.Endpoint.name`)
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A proved block. `payload` is the adapter's own; only `Chain.transfers` reads it."""
+
+    header: Header
+    payload: Any
+    size: int  # bytes on the wire, for the bound on bytes in flight
+
+
+class Transfer(msgspec.Struct, frozen=True, gc=False):
+    """A movement of one registered asset to one address in a successful transaction."""
+
+    tx: bytes
+    asset: bytes
+    recipient: bytes
+    ordinal: int  # from 0, in execution order, among this transaction's movements of the asset to the recipient
+    units: int  # base units; 0 only where `odd`
+    sender: bytes | None  # log's from, call frame's from, transaction's signer
+    odd: bool = False  # shaped unlike its standard: held as `unknown_shape`, never credited by rule
+
+
+class Token(msgspec.Struct, frozen=True):
+    """What a contract says of itself. Display only: never a key (P6)."""
+
+    name: str
+    symbol: str
+    decimals: int
+
+
+class Watch(Protocol):
+    """What a decoder asks while it walks a block. False positives are settled in the database."""
+
+    assets: Collection[bytes]
+
+    def contains(self, keys: Sequence[bytes]) -> Sequence[bool]:
+        """For each address key, whether it may be watched."""
+        ...
+
+
+class Codec(Protocol):
+    """A network's text forms. Pure: no I/O, made from settings alone. Every parser raises Refused."""
+
+    family: str
+
+    def parse_address(self, text: str) -> bytes: ...
+    def format_address(self, key: bytes) -> str: ...
+    def parse_hash(self, text: str) -> bytes: ...
+    def format_hash(self, value: bytes) -> str: ...
+    def parse_asset(self, text: str) -> bytes:
+        """A token's contract or id; `native` is not one."""
+        ...
+
+    def format_asset(self, asset: bytes) -> str:
+        """Text of a token's contract or id; `native` for NATIVE. Part of a deposit's identity."""
+        ...
+
+
+class Chain(Protocol):
+    """One followed network over its endpoints."""
+
+    codec: Codec
+
+    async def connect(self) -> str:
+        """Check every endpoint's network and what it can serve; return the chain's identity.
+
+        The identity (chain id and genesis hash as text) is recorded at first connect and compared
+        ever after. Endpoints that fail are left out with a reason; none left raises Unavailable if
+        one may recover, else Refused.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+    async def tip(self) -> Header:
+        """The head of the followed endpoint."""
+        ...
+
+    async def finalized(self) -> Header | None:
+        """The newest block the node calls irreversible, None if it can't say yet."""
+        ...
+
+    async def header(self, height: int) -> Header | None:
+        """The block that the followed endpoint has at a height; None where it has none."""
+        ...
+
+    async def headers(self, heights: Sequence[int]) -> list[Header | None]:
+        """The same for many heights, in their order, in as few calls as may be."""
+        ...
+
+    def blocks(self, first: int, last: int) -> AsyncIterator[Block]:
+        """Proved blocks first..last in order, fetched ahead within the bytes-in-flight limit.
+
+        Consecutive blocks link by parent hash or Unavailable is raised. `quorum` is met for all.
+        """
+        ...
+
+    def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
+        """Movements of `watch.assets` to recipients that `watch` may contain. Pure."""
+        ...
+
+    async def token(self, asset: bytes) -> Token:
+        """A token's metadata read from its contract; Refused if it is none."""
+        ...

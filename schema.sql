@@ -1,0 +1,351 @@
+-- depositd's schema, in numbered steps. `database.py` applies each step once, in order, under an
+-- advisory lock, and records it in `schema_step`. A step that has been released never changes: a
+-- change of mind is a new step.
+--
+-- Amounts are whole base units in numeric(78,0), which rounds fractions *silently*: the code hands
+-- over nothing but ints. Hashes and address keys are raw bytes. Time comes from clock(), never now().
+
+-- step 1
+
+-- The database's clock, or what a simulation set for its session.
+create function clock() returns timestamptz language sql volatile as $$
+    select coalesce(nullif(current_setting('depositd.clock', true), '')::timestamptz, clock_timestamp())
+$$;
+
+-- One row. Another secret_key than the one that encrypted what is stored is refused.
+create table installation (
+    only_row         boolean primary key default true check (only_row),
+    key_fingerprint  bytea not null,
+    created_at       timestamptz not null default clock()
+);
+
+create table account (
+    id          text primary key check (id ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+    name        text not null,
+    -- Positions given out in the account's feed. Taken last in a transaction, accounts in id order:
+    -- the row lock makes the order of positions the order of commit, without gaps.
+    position    bigint not null default 0 check (position >= 0),
+    created_at  timestamptz not null default clock()
+);
+
+create type key_scope as enum ('read', 'write', 'admin');
+
+create table api_key (
+    id            text primary key,
+    account       text references account,  -- null: an admin key, which belongs to no account
+    hash          bytea not null unique check (length(hash) = 32),  -- SHA-256 of a random key
+    scopes        key_scope[] not null check (cardinality(scopes) > 0),
+    created_at    timestamptz not null default clock(),
+    check ((account is null) = ('admin' = any (scopes)))
+);
+create index on api_key (account);
+
+-- ---------------------------------------------------------------------------- networks
+
+-- What a follower says of its network, for API, status and other processes. Not fenced: a view of
+-- health, never a reason to act on money. The follower of the network moves it between all states.
+create type network_state as enum (
+    'starting',     -- no block of it compared yet
+    'catching_up',  -- more than a few blocks behind the head
+    'following',    -- at the head
+    'forked',       -- the endpoint's branch differs from ours and is not longer: waiting
+    'halted',       -- a reorg deeper than the window or below the finalized block: an operator rewinds
+    'unreachable',  -- no endpoint answers, or what they answer does not prove
+    'refused'       -- the check at start failed for good: wrong chain, no proof
+);
+
+create table network (
+    id          text primary key,
+    family      text not null,
+    identity    text not null unique,  -- chain id and genesis, recorded at first connect
+    state       network_state not null default 'starting',
+    reason      text,
+    head        bigint,
+    updated_at  timestamptz not null default clock()
+);
+
+-- The fence. Whoever moves a network's chain updates this row where hash, version and watch_version
+-- are what it loaded; no match, no commit.
+create table cursor (
+    network        text primary key references network,
+    height         bigint not null check (height >= -1),
+    hash           bytea not null check (length(hash) = 32),
+    version        bigint not null default 0,
+    -- Raised by activation, removal, coin change and rewind: what was matched before is matched again.
+    watch_version  bigint not null default 0,
+    finalized      bigint not null default -1,  -- highest block of our own branch that cannot be undone
+    -- After a rewind: the old height. What is still unplaced when the cursor passes it is orphaned.
+    rewound_from   bigint,
+    rewinds        integer not null default 0,
+    check (finalized <= height),
+    check (rewound_from is null or rewound_from >= height)
+);
+
+-- Keeps replicas from doing a network's work twice for nothing. Correctness is the cursor's.
+create table lease (
+    name    text primary key,
+    holder  uuid not null,
+    until   timestamptz not null
+);
+
+-- The stored headers: reorg_window + 1 of each network, which decide where a branch leaves ours.
+create table block (
+    network  text not null references network,
+    height   bigint not null,
+    hash     bytea not null check (length(hash) = 32),
+    parent   bytea not null check (length(parent) = 32),
+    time     timestamptz not null,
+    source   text not null,  -- the endpoint that served it
+    primary key (network, height)
+);
+
+-- ---------------------------------------------------------------------------- what is watched
+
+-- pending -> active: the follower, at a block boundary. pending, active -> removed: its owner.
+-- removed -> pending: registered again.
+create type watch_state as enum ('pending', 'active', 'removed');
+
+create type coin_status as enum ('active', 'inactive');  -- moved both ways by an admin
+
+create table coin (
+    id               text primary key,
+    network          text not null references network,
+    asset            bytea not null,  -- empty: the native coin
+    name             text not null,
+    symbol           text not null,
+    decimals         smallint not null check (decimals between 0 and 77),
+    status           coin_status not null default 'active',
+    state            watch_state not null default 'pending' check (state <> 'removed'),
+    covered_from     bigint not null check (covered_from >= 0),
+    active_from      bigint,
+    changed_version  bigint,  -- the watch_version that its activation made
+    minimum          numeric(78, 0) not null default 0 check (minimum >= 0),
+    confirmations    integer check (confirmations >= 1),
+    tiers            jsonb not null default '[]',  -- [{"upTo": "base units", "confirmations": n}], rising
+    cap              numeric(78, 0) check (cap >= 0),
+    created_at       timestamptz not null default clock(),
+    unique (network, asset),
+    check ((state = 'pending') = (active_from is null))
+);
+
+create type address_role as enum ('deposit', 'own');
+
+create table watched_address (
+    id               bigint generated always as identity primary key,
+    network          text not null references network,
+    address          bytea not null,
+    account          text not null references account,
+    reference        text,
+    role             address_role not null default 'deposit',
+    state            watch_state not null default 'pending',
+    silent_backfill  boolean not null default false,
+    covered_from     bigint not null check (covered_from >= 0),
+    active_from      bigint,
+    removed_from     bigint,
+    changed_version  bigint,  -- the watch_version that its activation or removal made
+    created_at       timestamptz not null default clock(),
+    unique (network, address, account),
+    check ((state = 'pending') = (active_from is null and removed_from is null)),
+    check ((state = 'removed') = (removed_from is not null))
+);
+create index on watched_address (network) where state = 'pending';
+create index on watched_address (network, changed_version);
+create index on watched_address (account, network, reference);
+
+-- open -> done: the scanner that read its last block.
+create type scan_state as enum ('open', 'done');
+
+-- Blocks to read again because something covers them that was not active when they passed.
+create table scan (
+    id          bigint generated always as identity primary key,
+    network     text not null references network,
+    first       bigint not null check (first >= 0),
+    last        bigint not null,
+    next        bigint not null,  -- everything from first to next - 1 is read
+    state       scan_state not null default 'open',
+    created_at  timestamptz not null default clock(),
+    check (first <= last and next between first and last + 1),
+    check ((state = 'done') = (next = last + 1))
+);
+create index on scan (network, next) where state = 'open';
+
+-- ---------------------------------------------------------------------------- deposits
+
+create type deposit_state as enum (
+    'detected',   -- in a block of the followed chain. From nothing, orphaned, held, ignored.
+                  -- To confirmed by depth, orphaned by a reorg.
+    'confirmed',  -- deep enough for its coin and amount. From detected. To finalized, orphaned.
+    'finalized',  -- cannot be undone. From confirmed. To orphaned only by an operator's rewind.
+    'ignored',    -- below the minimum, or our own money. From nothing, orphaned.
+                  -- To detected by an admin's release, orphaned (without event) by a reorg.
+    'held',       -- not decidable by rule. From nothing, orphaned. To detected by release,
+                  -- rejected by an admin, orphaned by a reorg.
+    'orphaned',   -- its block left the chain. From any other. To where it first stood when it is
+                  -- mined again (to rejected, if it had been that).
+    'rejected'    -- refused by an admin. From held, orphaned. To orphaned by a reorg.
+);
+
+create type deposit_reason as enum (
+    'below_minimum', 'internal',
+    'coin_inactive', 'unknown_shape', 'balance_mismatch', 'balance_unknown', 'above_cap', 'mixed_inputs'
+);
+
+create table deposit (
+    id            text primary key,
+    account       text not null references account,
+    network       text not null references network,
+    tx            bytea not null,
+    address       bytea not null,
+    asset         bytea not null,
+    ordinal       integer not null check (ordinal >= 0),
+    coin          text not null references coin,
+    units         numeric(78, 0) not null,
+    sender        bytea,
+    height        bigint not null,
+    hash          bytea not null check (length(hash) = 32),
+    time          timestamptz not null,
+    reference     text,
+    required      integer check (required >= 1),  -- null: when the network calls it final
+    -- The height at which depth alone confirms it.
+    confirm_at    bigint generated always as (height + required - 1) stored,
+    first_state   deposit_state not null check (first_state in ('detected', 'ignored', 'held')),
+    first_reason  deposit_reason,
+    silent        boolean not null default false,
+    state         deposit_state not null,
+    reason        deposit_reason,
+    previous      deposit_state,
+    sequence      integer not null,
+    counts        smallint[] not null check (cardinality(counts) = 6),
+    unplaced      boolean not null default false,
+    created_at    timestamptz not null default clock(),
+    updated_at    timestamptz not null default clock(),
+    unique (network, tx, address, asset, ordinal, account),  -- the identity (P21, P22, P114)
+    check (units > 0 or (units = 0 and first_reason = 'unknown_shape')),
+    check (units < power(2::numeric, 256)),
+    check ((reason is not null) = (state in ('held', 'ignored'))),
+    check ((first_reason is not null) = (first_state in ('held', 'ignored'))),
+    check (not (unplaced and state = 'orphaned')),
+    check (sequence >= 0 and (sequence > 0 or state = 'ignored' or previous = 'ignored'))
+);
+create index on deposit (network, confirm_at) where state = 'detected';
+create index on deposit (network, height) where state in ('detected', 'confirmed');
+create index on deposit (network, height) where state <> 'orphaned';
+create index on deposit (network) where unplaced;
+create index on deposit (account, created_at desc, id desc);
+create index on deposit (created_at desc, id desc);
+create index on deposit (coin) where state in ('detected', 'held');
+
+-- ---------------------------------------------------------------------------- events
+
+-- One step of a deposit's life; never changed. `body` is the exact bytes that every attempt sends.
+create table event (
+    account     text not null references account,
+    position    bigint not null check (position > 0),
+    id          text not null unique,  -- the webhook-id
+    deposit     text references deposit,
+    sequence    integer check (sequence > 0),
+    type        text not null,
+    body        bytea not null check (length(body) <= 65536),
+    created_at  timestamptz not null,
+    primary key (account, position),
+    unique (deposit, sequence),
+    check ((deposit is null) = (sequence is null))
+);
+
+-- ---------------------------------------------------------------------------- callbacks
+
+create type endpoint_state as enum (
+    'active',   -- deliveries are sent
+    'paused',   -- by its owner: deliveries are held
+    'disabled'  -- by the receiver (410) or after long failure: deliveries are held
+);
+
+create table endpoint (
+    id           text primary key,
+    account      text not null references account,
+    url          text not null check (length(url) <= 2048),
+    events       text[],  -- patterns; null: every deposit.* but deposit.finalized
+    networks     text[],  -- null: all
+    coins        text[],  -- null: all
+    description  text,
+    state        endpoint_state not null default 'active',
+    created_at   timestamptz not null default clock()
+);
+create index on endpoint (account);
+
+-- Newest first signs first; an older one signs beside it until it expires.
+create table endpoint_secret (
+    endpoint    text not null references endpoint on delete cascade,
+    secret      bytea not null,  -- encrypted; the endpoint's id is bound to it
+    created_at  timestamptz not null default clock(),
+    expires_at  timestamptz,
+    primary key (endpoint, created_at)
+);
+
+-- A live delivery: one event for one endpoint, not sent yet. A claim leases it by moving due_at into
+-- the future under a fresh token; an outcome is taken only with that token. Finished ones move to
+-- delivery_done in the settling statement, so that this table holds nothing but work.
+create table delivery (
+    id           bigint generated always as identity primary key,
+    endpoint     text not null references endpoint on delete cascade,
+    event        text not null references event (id),
+    deposit      text references deposit,
+    sequence     integer,
+    due_at       timestamptz not null default clock(),
+    attempts     smallint not null default 0 check (attempts >= 0),
+    lease_token  uuid,
+    held_since   timestamptz,
+    last_error   text,
+    last_status  smallint,
+    created_at   timestamptz not null default clock(),
+    unique (endpoint, event),
+    unique (endpoint, deposit, sequence)
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index on delivery (endpoint, due_at, id);
+create index on delivery (event);
+
+create type delivery_state as enum (
+    'delivered',  -- a complete 2xx head came back
+    'exhausted',  -- its attempts are spent; a resend makes it pending again
+    'cancelled'   -- its endpoint was deleted, or an operator skipped it
+);
+
+create table delivery_done (
+    id           bigint not null,
+    endpoint     text not null,
+    event        text not null,
+    deposit      text,
+    sequence     integer,
+    state        delivery_state not null,
+    reason       text,
+    attempts     smallint not null,
+    last_error   text,
+    last_status  smallint,
+    created_at   timestamptz not null,
+    done_at      timestamptz not null default clock(),
+    primary key (id, done_at)
+) partition by range (done_at);
+create table delivery_done_default partition of delivery_done default;
+create index on delivery_done (endpoint, event);
+
+-- Makes the deliveries of events that this transaction inserted: the one place where the indexer's
+-- events meet the callbacks' endpoints, so that neither package imports the other.
+create function make_deliveries(event_ids text[]) returns void language plpgsql as $$
+begin
+    insert into delivery (endpoint, event, deposit, sequence, held_since)
+    select e.id, v.id, v.deposit, v.sequence, case when e.state <> 'active' then clock() end
+      from event v
+      join deposit d on d.id = v.deposit and not d.silent
+      join endpoint e on e.account = v.account
+     where v.id = any (event_ids)
+       and case when e.events is null then v.type <> 'deposit.finalized'
+                else exists (select from unnest(e.events) p
+                              where v.type like replace(replace(p, '_', '\_'), '*', '%')) end
+       and (e.networks is null or d.network = any (e.networks))
+       and (e.coins is null or d.coin = any (e.coins))
+     order by v.account, v.position, e.id
+        on conflict do nothing;
+    if found then
+        perform pg_notify('depositd_delivery', '');
+    end if;
+end $$;
