@@ -1,0 +1,515 @@
+"""The SQL of cursor, headers, deposits and events: a function a statement, no rule of its own.
+
+Locks are taken in one order by whoever changes deposits: cursor, headers, deposits by id, accounts
+by id. The accounts come last, not before the deposits, because an account's row is shared by every
+network that it uses: held for the whole commit it would make all followers wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from indexer.chains import Codec, Header
+from indexer.model import (
+    Coin,
+    Deposit,
+    Event,
+    Moment,
+    Place,
+    Reason,
+    State,
+    Tier,
+    format_time,
+    view,
+)
+
+PROMOTED_AT_ONCE: Final = 5_000  # deposits that one transaction confirms or finalizes
+
+
+class Stale(Exception):
+    """Somebody else moved the cursor, the watch version or a row: load again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last block applied to a network, and the fence that its writers compare."""
+
+    network: str
+    height: int
+    hash: bytes
+    version: int
+    watch_version: int
+    finalized: int
+    rewound_from: int | None
+    rewinds: int
+
+
+_CURSOR: Final = (
+    "network, height, hash, version, watch_version, finalized, rewound_from, rewinds"
+)
+
+
+async def cursor(connection: asyncpg.Connection, network: str) -> Cursor | None:
+    row = await connection.fetchrow(f"select {_CURSOR} from cursor where network = $1", network)  # noqa: S608
+    return None if row is None else Cursor(**row)
+
+
+async def lock_cursor(connection: asyncpg.Connection, network: str) -> Cursor | None:
+    """The same, held until the transaction ends: nobody else moves this network's chain."""
+    row = await connection.fetchrow(
+        f"select {_CURSOR} from cursor where network = $1 for update",  # noqa: S608
+        network,
+    )
+    return None if row is None else Cursor(**row)
+
+
+async def move_cursor(
+    connection: asyncpg.Connection, old: Cursor, height: int, block_hash: bytes, finalized: int
+) -> Moment:
+    """Compare and swap; Stale if anybody moved the cursor or changed what is watched."""
+    row = await connection.fetchrow(
+        """
+        update cursor
+           set height = $5, hash = $6, version = version + 1,
+               finalized = greatest(finalized, least($7, $5)),
+               rewound_from = case when $5 <= rewound_from then rewound_from end
+         where network = $1 and hash = $2 and version = $3 and watch_version = $4
+        returning finalized, clock() as now
+        """,
+        old.network,
+        old.hash,
+        old.version,
+        old.watch_version,
+        height,
+        block_hash,
+        finalized,
+    )
+    if row is None:
+        raise Stale(f"{old.network}: the cursor is no longer at version {old.version}")
+    return Moment(height, row["finalized"], row["now"])
+
+
+async def raise_watch_version(connection: asyncpg.Connection, locked: Cursor) -> int:
+    """A new watch version under the cursor's lock: versions become visible in their order."""
+    version: int = await connection.fetchval(
+        """
+        update cursor set watch_version = watch_version + 1, version = version + 1
+         where network = $1 returning watch_version
+        """,
+        locked.network,
+    )
+    return version
+
+
+async def now(connection: asyncpg.Connection) -> datetime:
+    moment: datetime = await connection.fetchval("select clock()")
+    return moment
+
+
+# ------------------------------------------------------------------------------ headers
+
+
+async def store_headers(
+    connection: asyncpg.Connection, network: str, headers: Sequence[Header], keep_from: int
+) -> None:
+    """Append headers and drop those below `keep_from`."""
+    await connection.execute(
+        """
+        insert into block (network, height, hash, parent, time, source)
+        select $1, * from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::text[])
+        """,
+        network,
+        [h.height for h in headers],
+        [h.hash for h in headers],
+        [h.parent for h in headers],
+        [datetime.fromtimestamp(h.time, UTC) for h in headers],
+        [h.source for h in headers],
+    )
+    await connection.execute(
+        "delete from block where network = $1 and height < $2", network, keep_from
+    )
+
+
+async def drop_headers_above(connection: asyncpg.Connection, network: str, height: int) -> None:
+    """Waits for scans that hold one of them, so that they and a swap never cross."""
+    await connection.execute(
+        "delete from block where network = $1 and height > $2", network, height
+    )
+
+
+async def header_at(
+    connection: asyncpg.Connection, network: str, height: int
+) -> tuple[bytes, str] | None:
+    """Hash and source of a stored header."""
+    row = await connection.fetchrow(
+        "select hash, source from block where network = $1 and height = $2", network, height
+    )
+    return None if row is None else (row["hash"], row["source"])
+
+
+async def header_hashes(connection: asyncpg.Connection, network: str) -> dict[int, bytes]:
+    """Every stored header's hash by height."""
+    rows = await connection.fetch("select height, hash from block where network = $1", network)
+    return {row["height"]: row["hash"] for row in rows}
+
+
+async def hold_headers(
+    connection: asyncpg.Connection, network: str, first: int, last: int
+) -> dict[int, bytes]:
+    """Stored hashes of first..last, which no swap can remove until the transaction ends."""
+    rows = await connection.fetch(
+        """
+        select height, hash from block where network = $1 and height between $2 and $3
+         order by height for share
+        """,
+        network,
+        first,
+        last,
+    )
+    return {row["height"]: row["hash"] for row in rows}
+
+
+# ------------------------------------------------------------------------------ coins
+
+
+_COIN: Final = """
+    id, network, asset, name, symbol, decimals, status = 'active' as active, covered_from,
+    minimum, confirmations, tiers, cap
+"""
+
+
+def coin_from(row: Mapping[str, Any]) -> Coin:
+    """A coin from a row with at least the columns of `_COIN`."""
+    return Coin(
+        id=row["id"],
+        network=row["network"],
+        asset=row["asset"],
+        name=row["name"],
+        symbol=row["symbol"],
+        decimals=row["decimals"],
+        active=row["active"],
+        covered_from=row["covered_from"],
+        minimum=row["minimum"],
+        confirmations=row["confirmations"],
+        tiers=tuple(Tier(int(t["upTo"]), t["confirmations"]) for t in row["tiers"]),
+        cap=row["cap"],
+    )
+
+
+async def coins(connection: asyncpg.Connection, network: str) -> dict[bytes, Coin]:
+    """A network's coins by asset."""
+    rows = await connection.fetch(f"select {_COIN} from coin where network = $1", network)  # noqa: S608
+    return {row["asset"]: coin_from(row) for row in rows}
+
+
+# ------------------------------------------------------------------------------ deposits
+
+
+_DEPOSIT: Final = """
+    account, network, tx, address, asset, ordinal, id, coin, units, sender, height, hash, time,
+    reference, required, first_state, first_reason, silent, state, reason, previous, sequence,
+    counts, unplaced, created_at
+"""
+
+
+def deposit_from(row: Mapping[str, Any]) -> Deposit:
+    """A deposit from a row with at least the columns of `_DEPOSIT`."""
+
+    def state(name: str) -> State | None:
+        return None if row[name] is None else State(row[name])
+
+    def reason(name: str) -> Reason | None:
+        return None if row[name] is None else Reason(row[name])
+
+    return Deposit(
+        account=row["account"],
+        network=row["network"],
+        tx=row["tx"],
+        address=row["address"],
+        asset=row["asset"],
+        ordinal=row["ordinal"],
+        id=row["id"],
+        coin=row["coin"],
+        units=row["units"],
+        sender=row["sender"],
+        place=Place(row["height"], row["hash"], row["time"]),
+        reference=row["reference"],
+        required=row["required"],
+        first_state=State(row["first_state"]),
+        first_reason=reason("first_reason"),
+        silent=row["silent"],
+        state=state("state"),
+        reason=reason("reason"),
+        previous=state("previous"),
+        sequence=row["sequence"],
+        counts=list(row["counts"]),
+        unplaced=row["unplaced"],
+        created_at=row["created_at"],
+    )
+
+
+async def _locked(connection: asyncpg.Connection, condition: str, *values: object) -> list[Deposit]:
+    rows = await connection.fetch(
+        f"select {_DEPOSIT} from deposit where {condition} for update",  # noqa: S608
+        *values,
+    )
+    return [deposit_from(row) for row in rows]
+
+
+async def deposits_of(
+    connection: asyncpg.Connection, network: str, txs: Sequence[bytes], above: int | None = None
+) -> list[Deposit]:
+    """Deposits of these transactions; with `above`, also the standing ones above that height."""
+    if above is None:
+        return await _locked(
+            connection, "network = $1 and tx = any ($2) order by id", network, list(txs)
+        )
+    return await _locked(
+        connection,
+        """network = $1 and (tx = any ($2) or (height > $3 and state <> 'orphaned'))
+           order by id""",
+        network,
+        list(txs),
+        above,
+    )
+
+
+async def addresses_above(
+    connection: asyncpg.Connection, network: str, height: int
+) -> tuple[set[bytes], set[bytes]]:
+    """Addresses and assets of deposits that a swap at `height` displaces."""
+    rows = await connection.fetch(
+        """
+        select distinct address, asset from deposit
+         where network = $1 and height > $2 and state <> 'orphaned'
+        """,
+        network,
+        height,
+    )
+    return {row["address"] for row in rows}, {row["asset"] for row in rows}
+
+
+async def due(
+    connection: asyncpg.Connection, network: str, moment: Moment, loaded: Sequence[str] = ()
+) -> list[Deposit]:
+    """Deposits that depth or finality moves on, at most PROMOTED_AT_ONCE, but those loaded."""
+    return await _locked(
+        connection,
+        f"""id = any (array(
+            (select id from deposit
+              where network = $1 and state = 'detected' and confirm_at <= $2 and not unplaced
+                and id <> all ($4) limit {PROMOTED_AT_ONCE})
+            union
+            (select id from deposit
+              where network = $1 and state in ('detected', 'confirmed') and height <= $3
+                and (state = 'confirmed' or required is null) and not unplaced
+                and id <> all ($4) limit {PROMOTED_AT_ONCE})))
+            order by id""",
+        network,
+        moment.height,
+        moment.finalized,
+        list(loaded),
+    )
+
+
+async def unplaced(connection: asyncpg.Connection, network: str) -> list[Deposit]:
+    return await _locked(connection, "network = $1 and unplaced order by id", network)
+
+
+async def unplace_above(connection: asyncpg.Connection, network: str, height: int) -> int:
+    """Take the place of every standing deposit above a rewound cursor; returns how many."""
+    tag: str = await connection.execute(
+        """
+        update deposit set unplaced = true, updated_at = clock()
+         where network = $1 and height > $2 and state <> 'orphaned' and not unplaced
+        """,
+        network,
+        height,
+    )
+    return int(tag.split()[-1])
+
+
+async def deposits_of_coin(
+    connection: asyncpg.Connection, coin: str, state: State
+) -> list[Deposit]:
+    return await _locked(connection, "coin = $1 and state = $2 order by id", coin, state)
+
+
+async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit | None:
+    found = await _locked(connection, "id = $1", deposit_id)
+    return found[0] if found else None
+
+
+async def store(
+    connection: asyncpg.Connection,
+    deposits: Sequence[Deposit],
+    coins_by_asset: Mapping[bytes, Coin],
+    codec: Codec,
+    at: datetime,
+) -> int:
+    """Write changed deposits, their events and the deliveries of those; returns the events made.
+
+    Stale if a new one exists by now: two writers found the same transfer at the same time.
+    """
+    changed = [d for d in deposits if d.changed]
+    new = [d for d in changed if d.created_at is None]
+    if new and await _insert(connection, new, at) != len(new):
+        raise Stale("another writer found the same transfer")
+    if old := [d for d in changed if d.created_at is not None]:
+        await _update(connection, old, at)
+    events = [event for d in changed for event in d.events]
+    if events:
+        await _append_events(connection, events, coins_by_asset, codec)
+    return len(events)
+
+
+def _place_columns(rows: Sequence[Deposit]) -> list[list[Any]]:
+    return [
+        [d.units for d in rows],
+        [d.sender for d in rows],
+        [d.place.height for d in rows],
+        [d.place.hash for d in rows],
+        [d.place.time for d in rows],
+        [d.reference for d in rows],
+        [d.required for d in rows],
+        [d.first_state for d in rows],
+        [d.first_reason for d in rows],
+        [d.silent for d in rows],
+        [d.state for d in rows],
+        [d.reason for d in rows],
+        [d.previous for d in rows],
+        [d.sequence for d in rows],
+        ["{" + ",".join(map(str, d.counts)) + "}" for d in rows],
+        [d.unplaced for d in rows],
+    ]
+
+
+_PLACE_TYPES: Final = """
+    numeric[], bytea[], bigint[], bytea[], timestamptz[], text[], integer[], deposit_state[],
+    deposit_reason[], boolean[], deposit_state[], deposit_reason[], deposit_state[], integer[],
+    text[], boolean[]
+"""
+_PLACE_NAMES: Final = """
+    units, sender, height, hash, time, reference, required, first_state, first_reason, silent,
+    state, reason, previous, sequence, counts, unplaced
+"""
+
+
+def _unnest(types: str, start: int) -> str:
+    names = [t.strip() for t in types.split(",")]
+    return ", ".join(f"${start + i}::{name}" for i, name in enumerate(names))
+
+
+async def _insert(connection: asyncpg.Connection, rows: Sequence[Deposit], at: datetime) -> int:
+    identity = "text[], text[], bytea[], bytea[], bytea[], integer[], text[], text[]"
+    tag: str = await connection.execute(
+        f"""
+        insert into deposit (account, network, tx, address, asset, ordinal, id, coin,
+                             {_PLACE_NAMES}, created_at, updated_at)
+        select account, network, tx, address, asset, ordinal, id, coin,
+               {_PLACE_NAMES.replace("counts", "counts::smallint[]")}, $1, $1
+          from unnest({_unnest(identity, 2)}, {_unnest(_PLACE_TYPES, 10)})
+            as t(account, network, tx, address, asset, ordinal, id, coin, {_PLACE_NAMES})
+            on conflict do nothing
+        """,  # noqa: S608
+        at,
+        [d.account for d in rows],
+        [d.network for d in rows],
+        [d.tx for d in rows],
+        [d.address for d in rows],
+        [d.asset for d in rows],
+        [d.ordinal for d in rows],
+        [d.id for d in rows],
+        [d.coin for d in rows],
+        *_place_columns(rows),
+    )
+    return int(tag.split()[-1])
+
+
+async def _update(connection: asyncpg.Connection, rows: Sequence[Deposit], at: datetime) -> None:
+    names = [n.strip() for n in _PLACE_NAMES.split(",")]
+    assignments = ", ".join(
+        f"{n} = t.{n}::smallint[]" if n == "counts" else f"{n} = t.{n}" for n in names
+    )
+    await connection.execute(
+        f"""
+        update deposit d set {assignments}, updated_at = $1
+          from unnest($2::text[], {_unnest(_PLACE_TYPES, 3)}) as t(id, {_PLACE_NAMES})
+         where d.id = t.id
+        """,  # noqa: S608
+        at,
+        [d.id for d in rows],
+        *_place_columns(rows),
+    )
+
+
+# ------------------------------------------------------------------------------ events
+
+
+async def _append_events(
+    connection: asyncpg.Connection,
+    events: Sequence[Event],
+    coins_by_asset: Mapping[bytes, Coin],
+    codec: Codec,
+) -> None:
+    """Give each event the next position of its account's feed, and make its deliveries."""
+    position = await _take_positions(connection, Counter(e.deposit.account for e in events))
+    positions = []
+    for event in events:
+        position[event.deposit.account] += 1
+        positions.append(position[event.deposit.account])
+    ids = [e.id for e in events]
+    await connection.execute(
+        """
+        insert into event (account, position, id, deposit, sequence, type, body, created_at)
+        select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[],
+                             $6::text[], $7::bytea[], $8::timestamptz[])
+        """,
+        [e.deposit.account for e in events],
+        positions,
+        ids,
+        [e.deposit.id for e in events],
+        [e.deposit.sequence for e in events],
+        [e.type for e in events],
+        [body(e, coins_by_asset[e.deposit.asset], codec) for e in events],
+        [e.timestamp for e in events],
+    )
+    await connection.execute("select make_deliveries($1)", ids)
+
+
+async def _take_positions(
+    connection: asyncpg.Connection, wanted: Mapping[str, int]
+) -> dict[str, int]:
+    """For each account the position before the first of those taken."""
+    accounts = sorted(wanted)
+    await connection.execute(
+        "select from account where id = any ($1) order by id for no key update", accounts
+    )
+    rows = await connection.fetch(
+        """
+        update account a set position = a.position + t.n
+          from unnest($1::text[], $2::integer[]) as t(id, n) where a.id = t.id
+        returning a.id, a.position - t.n as before
+        """,
+        accounts,
+        [wanted[a] for a in accounts],
+    )
+    return {row["id"]: row["before"] for row in rows}
+
+
+def body(event: Event, coin: Coin, codec: Codec) -> bytes:
+    """The exact bytes that every attempt of this event sends."""
+    return orjson.dumps(
+        {
+            "type": event.type,
+            "timestamp": format_time(event.timestamp),
+            "data": view(event.deposit, coin, codec, event.confirmations),
+        }
+    )
