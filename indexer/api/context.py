@@ -1,0 +1,53 @@
+"""What the API's handlers work with, handed over by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+from aiohttp import web
+
+from indexer.api.errors import missing
+from indexer.chains import Codec, Token
+from indexer.model import Refused
+
+if TYPE_CHECKING:
+    from indexer.config import Settings
+    from indexer.database import Vault
+
+
+@dataclass(frozen=True)
+class Context:
+    """`codecs` has the keys of `settings.networks`: the configured networks."""
+
+    pool: asyncpg.Pool
+    settings: Settings
+    vault: Vault
+    codecs: Mapping[str, Codec]
+    tokens: Callable[[str, bytes], Awaitable[Token]]  # (network, asset); Refused, Unavailable
+    roles: Sequence[str]  # what this process does: api, follower, dispatcher, scanner
+    ready: Callable[[], Awaitable[Sequence[str]]]  # why a role of this process can't work now
+
+    def codec(self, network: str) -> Codec:
+        """Of a network that a body or a filter names; Refused where it is not configured."""
+        codec = self.codecs.get(network)
+        if codec is None:
+            known = ", ".join(self.codecs) or "none"
+            raise Refused(f"there is no network {network[:64]!r}; configured: {known}")
+        return codec
+
+    def path_codec(self, network: str) -> Codec:
+        """The same for a network that stands in the path: 404."""
+        codec = self.codecs.get(network)
+        if codec is None:
+            raise missing("network", network)
+        return codec
+
+
+CONTEXT: Final = web.AppKey("context", Context)
+
+
+def context_of(request: web.Request) -> Context:
+    return request.config_dict[CONTEXT]

@@ -1,0 +1,151 @@
+"""JSON answers, the refusals among them, and the middleware that turns every failure into one.
+
+Source of the error's form: the contract's "HTTP API".
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import orjson
+import structlog
+from aiohttp import http_exceptions, web
+
+from indexer.model import Refused, Unavailable
+
+RETRY_AFTER_SECONDS: Final = 1  # what a 503 asks its caller to wait
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CODES: Final = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    409: "CONFLICT",
+    410: "GONE",
+    413: "TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+}
+
+# What asyncpg raises where the database, and not the statement, is at fault.
+DATABASE_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    OSError,
+    TimeoutError,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Problem(Exception):
+    """A refusal as the caller will read it: one sentence, a machine word, what it is about."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        details: Sequence[Any] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code or CODES[status]
+        self.details = details
+        self.headers = headers
+
+    def answer(self) -> web.Response:
+        body: dict[str, Any] = {"error": self.message, "code": self.code}
+        if self.details:
+            body["details"] = self.details
+        return reply(body, self.status, self.headers)
+
+
+def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """JSON. `data` holds amounts and times as text already: no float is ever rendered from one."""
+    return web.Response(
+        body=orjson.dumps(data),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def missing(what: str, name: str) -> Problem:
+    """404 for a row that is not there, or that is not the caller's to know of."""
+    return Problem(404, f"there is no {what} {name[:200]!r}")
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost middleware: whatever happens inside, the caller gets the contract's JSON."""
+    start = time.monotonic()
+    response = await _answer(request, handler)
+    write = log.debug if request.method == "GET" and response.status < 500 else log.info
+    write(
+        "api_request",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        ms=round((time.monotonic() - start) * 1000, 1),
+    )
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Problem as problem:
+        return problem.answer()
+    except Refused as refusal:
+        return Problem(400, str(refusal)).answer()
+    except Unavailable as trouble:
+        return _unavailable(str(trouble)).answer()
+    except web.HTTPException as response:
+        return _from_aiohttp(request, response)
+    except (http_exceptions.HttpProcessingError, web.RequestPayloadError):
+        return Problem(400, "the request's body does not arrive as its headers say").answer()
+    except DATABASE_AWAY as trouble:
+        log.warning("api_database_away", path=request.path, error=type(trouble).__name__)
+        return _unavailable("the database does not answer; try again").answer()
+    except Exception:
+        # The caller must get JSON and the process must go on: the log has the traceback.
+        number = secrets.token_hex(8)
+        log.exception("api_fault", request_id=number, method=request.method, path=request.path)
+        return Problem(500, f"a fault of ours, which the log names as {number}").answer()
+
+
+def _unavailable(message: str) -> Problem:
+    return Problem(503, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def _from_aiohttp(request: web.Request, response: web.HTTPException) -> web.StreamResponse:
+    """The framework's own refusals: no route, another method, a body beyond the limit."""
+    if response.status not in CODES:
+        return Problem(400, f"the request is not acceptable: {response.reason}").answer()
+    match response:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(response.allowed_methods))
+            message = f"{request.method} is not for {request.path}; allowed: {allowed}"
+            return Problem(405, message, headers={"Allow": allowed}).answer()
+        case web.HTTPNotFound():
+            message = f"there is nothing at {request.path[:200]}"
+        case web.HTTPRequestEntityTooLarge():
+            message = "the body is larger than this server takes"
+        case _:
+            message = response.reason
+    return Problem(response.status, message).answer()

@@ -1,0 +1,81 @@
+"""Lists: newest first in pages, with an opaque cursor that stays true while rows arrive."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from pydantic import Field
+
+from indexer.api.inputs import FilterText, Query
+from indexer.model import Refused
+
+DEFAULT_LIMIT: Final = 100  # rows of a page
+MAX_LIMIT: Final = 1000
+MAX_CURSOR: Final = 512  # characters
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class PageQuery(Query):
+    """What every list takes. `account` is read by `auth.request_account`."""
+
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    cursor: str | None = Field(default=None, max_length=MAX_CURSOR)
+    account: FilterText | None = None
+
+
+class Statement:
+    """A SELECT that grows condition by condition. Its texts are constants; values are arguments."""
+
+    def __init__(self, select: str) -> None:
+        self._select = select
+        self._conditions: list[str] = []
+        self.arguments: list[Any] = []
+
+    def where(self, condition: str, *values: Any) -> None:
+        """`condition` has one `?` for each value."""
+        for value in values:
+            self.arguments.append(value)
+            condition = condition.replace("?", f"${len(self.arguments)}", 1)
+        self._conditions.append(condition)
+
+    def page(self, query: PageQuery, created_at: str, key: str) -> str:
+        """The text, for one row more than the page has: so it is known whether another follows."""
+        if query.cursor is not None:
+            self.where(f"({created_at}, {key}) < (?, ?)", *decode_cursor(query.cursor))
+        where = ["where", " and ".join(self._conditions)] if self._conditions else []
+        self.arguments.append(query.limit + 1)
+        order = f"order by {created_at} desc, {key} desc limit ${len(self.arguments)}"
+        return " ".join([self._select, *where, order])
+
+
+def page(
+    rows: Sequence[Any], query: PageQuery, key: str, render: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """The reply of a list whose rows have `created_at` and the tie-breaker `key`."""
+    shown = rows[: query.limit]
+    more = len(rows) > query.limit
+    cursor = encode_cursor(shown[-1]["created_at"], shown[-1][key]) if more else None
+    return {"items": [render(row) for row in shown], "nextCursor": cursor}
+
+
+def encode_cursor(created_at: datetime, key: str) -> str:
+    micros = (created_at - EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{micros},{key}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[datetime, str]:
+    """Refused unless it is one of ours."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+        micros, key = text.split(",", 1)
+        moment = EPOCH + timedelta(microseconds=int(micros))
+        if not key.isprintable() or encode_cursor(moment, key) != cursor:
+            raise ValueError
+    except (binascii.Error, ValueError, OverflowError):
+        raise Refused("the cursor is not one that this list gave out") from None
+    return moment, key
