@@ -51,9 +51,7 @@ class Cursor:
     rewinds: int
 
 
-_CURSOR: Final = (
-    "network, height, hash, version, watch_version, finalized, rewound_from, rewinds"
-)
+_CURSOR: Final = "network, height, hash, version, watch_version, finalized, rewound_from, rewinds"
 
 
 async def cursor(connection: asyncpg.Connection, network: str) -> Cursor | None:
@@ -123,7 +121,8 @@ async def store_headers(
     await connection.execute(
         """
         insert into block (network, height, hash, parent, time, source)
-        select $1, * from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::text[])
+        select $1, * from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[],
+                                 $6::text[])
         """,
         network,
         [h.height for h in headers],
@@ -302,21 +301,40 @@ async def due(
     """Deposits that depth or finality moves on, at most PROMOTED_AT_ONCE, but those loaded."""
     return await _locked(
         connection,
-        f"""id = any (array(
+        """id = any (array(
             (select id from deposit
               where network = $1 and state = 'detected' and confirm_at <= $2 and not unplaced
-                and id <> all ($4) limit {PROMOTED_AT_ONCE})
+                and id <> all ($4) limit $5)
             union
             (select id from deposit
               where network = $1 and state in ('detected', 'confirmed') and height <= $3
                 and (state = 'confirmed' or required is null) and not unplaced
-                and id <> all ($4) limit {PROMOTED_AT_ONCE})))
+                and id <> all ($4) limit $5)))
             order by id""",
         network,
         moment.height,
         moment.finalized,
         list(loaded),
+        PROMOTED_AT_ONCE,
     )
+
+
+async def anything_due(connection: asyncpg.Connection, at: Cursor) -> bool:
+    """Whether `due` would find something at this cursor."""
+    found: bool = await connection.fetchval(
+        """
+        select exists (select from deposit
+                        where network = $1 and state = 'detected' and confirm_at <= $2
+                          and not unplaced)
+            or exists (select from deposit
+                        where network = $1 and state in ('detected', 'confirmed') and height <= $3
+                          and (state = 'confirmed' or required is null) and not unplaced)
+        """,
+        at.network,
+        at.height,
+        at.finalized,
+    )
+    return found
 
 
 async def unplaced(connection: asyncpg.Connection, network: str) -> list[Deposit]:
@@ -336,10 +354,18 @@ async def unplace_above(connection: asyncpg.Connection, network: str, height: in
     return int(tag.split()[-1])
 
 
-async def deposits_of_coin(
-    connection: asyncpg.Connection, coin: str, state: State
-) -> list[Deposit]:
-    return await _locked(connection, "coin = $1 and state = $2 order by id", coin, state)
+async def detected(connection: asyncpg.Connection, network: str) -> list[Deposit]:
+    return await _locked(connection, "network = $1 and state = 'detected' order by id", network)
+
+
+async def held_for_coin(connection: asyncpg.Connection, coin: str) -> list[Deposit]:
+    """Deposits held because their coin was inactive; unplaced ones wait for their place."""
+    return await _locked(
+        connection,
+        """coin = $1 and state = 'held' and reason = 'coin_inactive' and not unplaced
+           order by id""",
+        coin,
+    )
 
 
 async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit | None:

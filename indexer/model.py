@@ -194,28 +194,30 @@ class Deposit:
         self.unplaced = False
         self._move(State.ORPHANED, None, moment)
 
-    def place_again(self, place: Place, units: int, sender: bytes | None) -> bool:
-        """Mined again while it stands: quietly, if amount and sender are the same."""
-        if (units, sender) != (self.units, self.sender):
-            return False
+    def place_again(self, place: Place) -> None:
+        """Mined again while it stands, amount and sender the same: only its block changes."""
         if place != self.place or self.unplaced:
             self.place, self.unplaced, self.changed = place, False, True
-        return True
 
-    def revive(self, place: Place, coin_active: bool, moment: Moment) -> None:
+    def revive(self, place: Place, moment: Moment) -> None:
         """Mined again after it was orphaned: back to where it first stood."""
         self.place = place
         if self.previous is State.REJECTED:
             self._move(State.REJECTED, None, moment)
-            return
-        self.find(moment)
-        if self.reason is Reason.COIN_INACTIVE and coin_active:
-            self.release(moment)
+        else:
+            self.find(moment)
+
+    def require(self, confirmations: int | None) -> None:
+        """Its coin or network asks for another depth by now."""
+        if confirmations != self.required:
+            self.required, self.changed = confirmations, True
 
     def release(self, moment: Moment) -> None:
         """An admin, or its coin turning active, lets a held or ignored deposit go on."""
         if self.state not in (State.HELD, State.IGNORED):
-            raise Refused(f"deposit {self.id} is {self.state}; only held or ignored ones can be released")
+            raise Refused(
+                f"deposit {self.id} is {self.state}; only held or ignored ones can be released"
+            )
         self._move(State.DETECTED, None, moment)
         self.settle(moment)
 
@@ -228,9 +230,7 @@ class Deposit:
         return self.confirmations(moment) >= self.required
 
     def _move(self, state: State, reason: Reason | None, moment: Moment) -> None:
-        quiet = state is State.IGNORED or (
-            state is State.ORPHANED and self.state is State.IGNORED
-        )
+        quiet = state is State.IGNORED or (state is State.ORPHANED and self.state is State.IGNORED)
         self.previous, self.state, self.reason, self.changed = self.state, state, reason, True
         if quiet:
             return
@@ -251,14 +251,12 @@ def make_id(prefix: str, *parts: str) -> str:
     return prefix + base64.b32encode(digest).decode().lower()[:ID_CHARS]
 
 
-def classify(
-    coin: Coin, units: int, *, odd: bool, internal: bool
-) -> tuple[State, Reason | None]:
+def classify(coin: Coin, units: int, *, odd: bool, internal: bool) -> tuple[State, Reason | None]:
     """The state in which a transfer to a watched address first stands, by today's rules."""
-    if internal:
-        return State.IGNORED, Reason.INTERNAL
     if odd:
         return State.HELD, Reason.UNKNOWN_SHAPE
+    if internal:
+        return State.IGNORED, Reason.INTERNAL
     if units < coin.minimum:
         return State.IGNORED, Reason.BELOW_MINIMUM
     if not coin.active:

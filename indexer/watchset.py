@@ -72,6 +72,7 @@ class Widened:
     """A watch set and some keys more: what a swap looks up whatever is watched by now."""
 
     def __init__(self, watch: WatchSet, keys: set[bytes], assets: set[bytes]) -> None:
+        self.version = watch.version
         self.assets = watch.assets | assets
         self._watch, self._keys = watch, keys
 

@@ -1,9 +1,9 @@
-"""The chain port: what the rest of the engine may know of a network, and nothing of its wire format.
+"""The chain port: what the rest of the engine may know of a network, no wire format among it.
 
 No library's type, exception or unit crosses it. Heights are ints, amounts are ints in base units,
-hashes are 32 raw bytes in display order, an address key is bytes (EVM, TRON: the 20 bytes; UTXO: the
-scriptPubKey), an asset is bytes (`NATIVE` for the native coin, else the contract's 20 bytes or the
-TRC-10 id's ASCII digits).
+hashes are 32 raw bytes in display order, an address key is bytes (EVM, TRON: the 20 bytes; UTXO:
+the scriptPubKey), an asset is bytes (`NATIVE` for the native coin, else the contract's 20 bytes or
+the TRC-10 id's ASCII digits).
 
 Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node may answer later) and
 `Refused` (asking again won't help: wrong network, no proof, bad input).
@@ -11,7 +11,7 @@ Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node m
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -38,12 +38,16 @@ class Block(msgspec.Struct, frozen=True):
 
 
 class Transfer(msgspec.Struct, frozen=True, gc=False):
-    """A movement of one registered asset to one address in a successful transaction."""
+    """A movement of one registered asset to one address in a successful transaction.
+
+    `ordinal` counts from 0, in execution order, the transaction's movements of this asset to this
+    recipient, also those that make no deposit.
+    """
 
     tx: bytes
     asset: bytes
     recipient: bytes
-    ordinal: int  # from 0, in execution order, among this transaction's movements of the asset to the recipient
+    ordinal: int
     units: int  # base units; 0 only where `odd`
     sender: bytes | None  # log's from, call frame's from, transaction's signer
     odd: bool = False  # shaped unlike its standard: held as `unknown_shape`, never credited by rule
@@ -68,7 +72,7 @@ class Watch(Protocol):
 
 
 class Codec(Protocol):
-    """A network's text forms. Pure: no I/O, made from settings alone. Every parser raises Refused."""
+    """A network's text forms. No I/O, made from settings alone. Every parser raises Refused."""
 
     family: str
 
@@ -117,7 +121,7 @@ class Chain(Protocol):
         """The same for many heights, in their order, in as few calls as may be."""
         ...
 
-    def blocks(self, first: int, last: int) -> AsyncIterator[Block]:
+    def blocks(self, first: int, last: int) -> AsyncGenerator[Block, None]:
         """Proved blocks first..last in order, fetched ahead within the bytes-in-flight limit.
 
         Consecutive blocks link by parent hash or Unavailable is raised. `quorum` is met for all.

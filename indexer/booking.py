@@ -1,0 +1,269 @@
+"""What one transaction does with proved blocks: find, place again, orphan, promote, and store.
+
+The caller has a transaction open and holds the fence (the cursor moved by compare-and-swap, or the
+stored headers of its blocks). Nothing here reads the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import asyncpg
+
+from indexer import ledger
+from indexer.chains import Codec, Header, Transfer
+from indexer.model import (
+    Coin,
+    Deposit,
+    Moment,
+    Place,
+    Reason,
+    State,
+    classify,
+    make_id,
+)
+
+Identity: TypeAlias = tuple[bytes, bytes, bytes, int]  # transaction, address, asset, ordinal
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A block's transfers that may concern somebody."""
+
+    header: Header
+    transfers: list[Transfer]
+
+    @property
+    def place(self) -> Place:
+        return Place(
+            self.header.height, self.header.hash, datetime.fromtimestamp(self.header.time, UTC)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """An account's registration of an address."""
+
+    account: str
+    reference: str | None
+    own: bool
+    covered_from: int
+    silent_below: int  # deposits below this height make no callbacks
+
+
+class Booking:
+    """One transaction's work on one network's deposits."""
+
+    def __init__(
+        self,
+        connection: asyncpg.Connection,
+        network: str,
+        codec: Codec,
+        confirmations: int | None,
+        moment: Moment,
+    ) -> None:
+        """`confirmations`: the network's own setting, None for "finalized"."""
+        self._connection = connection
+        self._network = network
+        self._codec = codec
+        self._confirmations = confirmations
+        self._moment = moment
+        self._coins: dict[bytes, Coin] = {}
+        self._deposits: dict[str, Deposit] = {}  # by id: every row this transaction touches
+
+    async def find(self, blocks: Sequence[Found], above: int | None = None) -> None:
+        """Book the transfers of blocks that are now on our chain.
+
+        What is stored already is placed again, whatever is watched by now; only what is new is
+        matched by today's rules. `above`: load the deposits that a swap displaces as well.
+        """
+        self._coins = await ledger.coins(self._connection, self._network)
+        txs = list({t.tx for block in blocks for t in block.transfers})
+        standing: dict[Identity, list[Deposit]] = {}
+        for deposit in await ledger.deposits_of(self._connection, self._network, txs, above):
+            self._deposits[deposit.id] = deposit
+            standing.setdefault(_identity(deposit), []).append(deposit)
+        watchers = await self._watchers(blocks)
+        for block in blocks:
+            for transfer in block.transfers:
+                known = standing.get(
+                    (transfer.tx, transfer.recipient, transfer.asset, transfer.ordinal), []
+                )
+                for deposit in known:
+                    self._place_again(deposit, block, transfer, watchers)
+                accounts = {deposit.account for deposit in known}
+                self._match(block, transfer, watchers, accounts)
+
+    def orphan_displaced(self, above: int, branch: Iterable[Header]) -> None:
+        """What the new branch does not have: everything loaded that still stands elsewhere."""
+        here = {header.hash for header in branch}
+        for deposit in self._deposits.values():
+            displaced = deposit.place.height > above and deposit.place.hash not in here
+            if displaced and not deposit.unplaced and deposit.state is not State.ORPHANED:
+                deposit.orphan(self._moment)
+
+    async def orphan_unplaced(self) -> None:
+        """The cursor passed the height it was rewound from: what is missing now is gone."""
+        for deposit in await ledger.unplaced(self._connection, self._network):
+            loaded = self._deposits.setdefault(deposit.id, deposit)
+            if loaded.unplaced:
+                loaded.orphan(self._moment)
+
+    async def promote(self) -> None:
+        """Confirm and finalize what is deep enough by now."""
+        for deposit in self._deposits.values():
+            deposit.settle(self._moment)
+        loaded = list(self._deposits)
+        for deposit in await ledger.due(self._connection, self._network, self._moment, loaded):
+            self._deposits[deposit.id] = deposit
+            deposit.settle(self._moment)
+
+    async def require_again(self) -> None:
+        """Apply changed settings to what is not confirmed yet."""
+        self._coins = await ledger.coins(self._connection, self._network)
+        for deposit in await ledger.detected(self._connection, self._network):
+            coin = self._coins[deposit.asset]
+            deposit.require(coin.required(deposit.units, self._confirmations))
+            self._deposits[deposit.id] = deposit
+
+    async def release_coin(self, coin: str) -> None:
+        """The coin turned active: what waited for that goes on."""
+        for deposit in await ledger.held_for_coin(self._connection, coin):
+            deposit.release(self._moment)
+            self._deposits[deposit.id] = deposit
+
+    async def store(self) -> int:
+        """Write what changed; returns the number of events made."""
+        if not self._coins:
+            self._coins = await ledger.coins(self._connection, self._network)
+        return await ledger.store(
+            self._connection,
+            list(self._deposits.values()),
+            self._coins,
+            self._codec,
+            self._moment.now,
+        )
+
+    # ---------------------------------------------------------------- inside
+
+    async def _watchers(self, blocks: Sequence[Found]) -> dict[bytes, list[Watcher]]:
+        """Who registered a recipient or a sender of these blocks."""
+        keys = {t.recipient for block in blocks for t in block.transfers}
+        keys |= {t.sender for block in blocks for t in block.transfers if t.sender is not None}
+        rows = await self._connection.fetch(
+            """
+            select address, account, reference, role = 'own' as own, covered_from,
+                   case when silent_backfill then coalesce(active_from, 9223372036854775807)
+                        else 0 end as silent_below
+              from watched_address
+             where network = $1 and address = any ($2) and state <> 'removed'
+             order by account
+            """,
+            self._network,
+            list(keys),
+        )
+        watchers: dict[bytes, list[Watcher]] = {}
+        for address, *rest in rows:
+            watchers.setdefault(address, []).append(Watcher(*rest))
+        return watchers
+
+    def _place_again(
+        self,
+        deposit: Deposit,
+        block: Found,
+        transfer: Transfer,
+        watchers: dict[bytes, list[Watcher]],
+    ) -> None:
+        if (transfer.units, transfer.sender) != (deposit.units, deposit.sender):
+            if deposit.state is not State.ORPHANED:
+                deposit.orphan(self._moment)
+            self._find_anew(deposit, block, transfer, watchers)
+            return
+        if deposit.state is State.ORPHANED:
+            deposit.revive(block.place, self._moment)
+        else:
+            deposit.place_again(block.place)
+        # Its coin may have turned active while it stood nowhere.
+        if deposit.reason is Reason.COIN_INACTIVE and self._coins[deposit.asset].active:
+            deposit.release(self._moment)
+
+    def _find_anew(
+        self,
+        deposit: Deposit,
+        block: Found,
+        transfer: Transfer,
+        watchers: dict[bytes, list[Watcher]],
+    ) -> None:
+        """The same transaction pays another amount this time: by today's rules, if any fits."""
+        for fresh in self._fresh(block, transfer, watchers):
+            if fresh.id == deposit.id:
+                deposit.units, deposit.sender, deposit.place = (
+                    fresh.units,
+                    fresh.sender,
+                    fresh.place,
+                )
+                deposit.required = fresh.required
+                deposit.first_state, deposit.first_reason = fresh.first_state, fresh.first_reason
+                deposit.find(self._moment)
+
+    def _match(
+        self,
+        block: Found,
+        transfer: Transfer,
+        watchers: dict[bytes, list[Watcher]],
+        known: set[str],
+    ) -> None:
+        for deposit in self._fresh(block, transfer, watchers):
+            if deposit.account not in known:
+                self._deposits[deposit.id] = deposit
+                deposit.find(self._moment)
+
+    def _fresh(
+        self, block: Found, transfer: Transfer, watchers: dict[bytes, list[Watcher]]
+    ) -> Iterable[Deposit]:
+        """The deposits that today's rules make of a transfer: one an account that covers it."""
+        height, coin = block.header.height, self._coins.get(transfer.asset)
+        if coin is None or height < coin.covered_from:
+            return
+        senders = watchers.get(transfer.sender, []) if transfer.sender is not None else []
+        for watcher in watchers.get(transfer.recipient, []):
+            if watcher.own or height < watcher.covered_from:
+                continue
+            internal = any(s.own and s.account == watcher.account for s in senders)
+            state, reason = classify(coin, transfer.units, odd=transfer.odd, internal=internal)
+            yield Deposit(
+                account=watcher.account,
+                network=self._network,
+                tx=transfer.tx,
+                address=transfer.recipient,
+                asset=transfer.asset,
+                ordinal=transfer.ordinal,
+                id=self._id(watcher.account, transfer),
+                coin=coin.id,
+                units=transfer.units,
+                sender=transfer.sender,
+                place=block.place,
+                reference=watcher.reference,
+                required=coin.required(transfer.units, self._confirmations),
+                first_state=state,
+                first_reason=reason,
+                silent=height < watcher.silent_below,
+            )
+
+    def _id(self, account: str, transfer: Transfer) -> str:
+        return make_id(
+            "dep_",
+            account,
+            self._network,
+            self._codec.format_hash(transfer.tx),
+            self._codec.format_address(transfer.recipient),
+            self._codec.format_asset(transfer.asset),
+            str(transfer.ordinal),
+        )
+
+
+def _identity(deposit: Deposit) -> Identity:
+    return (deposit.tx, deposit.address, deposit.asset, deposit.ordinal)

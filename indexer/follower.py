@@ -1,0 +1,366 @@
+"""Follows one network: compares the next block with the cursor, decides one thing, does it.
+
+The outcomes of a step:
+
+- *extended*: the next blocks link to the cursor and were applied, many at once while behind.
+- *idle*: the node has our block and no more, or it is behind on our own branch. A missing block is
+  not a reorg; only a different hash is.
+- *forked*: it is on another branch that is not longer than ours: nothing is swapped.
+- *reorganised*: it names another block at our height: the branch was swapped in one transaction.
+- *halted*: that branch leaves ours deeper than `reorg_window` or below the finalized block.
+
+No transaction is open during a network call. Whatever a step decided is committed only if nobody
+moved the cursor or changed what is watched meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from enum import StrEnum
+from time import monotonic
+from typing import Final, Protocol
+
+import asyncpg
+import structlog
+
+from indexer import coverage, ledger
+from indexer.booking import Booking, Found
+from indexer.chains import Block, Chain, Header
+from indexer.model import Impossible, Moment, Unavailable
+from indexer.watchset import WatchSet, Widened
+
+BATCH_BLOCKS: Final = 200  # blocks that one transaction applies while behind
+BATCH_BYTES: Final = 32_000_000  # of their payloads
+BATCH_SECONDS: Final = 0.5  # how long a batch waits for its next block
+SPAN_BLOCKS: Final = 10_000  # blocks that one pipeline fetches before the tip is asked again
+BEHIND_BLOCKS: Final = 5  # more than that behind the head is `catching_up`
+FINALIZED_SECONDS: Final = 2.0  # between two questions for the finalized block
+
+log = structlog.get_logger()
+
+
+class Outcome(StrEnum):
+    EXTENDED = "extended"
+    IDLE = "idle"
+    FORKED = "forked"
+    REORGANISED = "reorganised"
+    HALTED = "halted"
+
+
+class Rules(Protocol):
+    """The settings of a network that its follower acts on."""
+
+    @property
+    def confirmations(self) -> int | str: ...  # or "finalized"
+    @property
+    def finality(self) -> str: ...  # "network" | "depth"
+    @property
+    def reorg_window(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Blocks decoded with one version of the watch set."""
+
+    version: int
+    found: list[Found]
+
+
+class Follower:
+    """The one writer of a network's chain in this process."""
+
+    def __init__(
+        self, network: str, rules: Rules, chain: Chain, pool: asyncpg.Pool, watch: WatchSet
+    ) -> None:
+        self.network = network
+        self.head: int | None = None
+        self.reason: str | None = None  # why it is forked or halted
+        self._rules = rules
+        self._chain = chain
+        self._pool = pool
+        self._watch = watch
+        self._pipeline: AsyncGenerator[Block, None] | None = None
+        self._named: Header | None = None  # the finalized block, until our branch reaches it
+        self._asked_finalized = float("-inf")
+
+    @property
+    def confirmations(self) -> int | None:
+        setting = self._rules.confirmations
+        return None if setting == "finalized" else int(setting)
+
+    async def step(self) -> Outcome:
+        """Decide one thing and do it.
+
+        Raises Unavailable (the node), ledger.Stale (somebody else moved the cursor: just step
+        again) and the database's own failures; the cursor stands where it stood.
+        """
+        async with self._pool.acquire() as connection:
+            await coverage.activate(connection, self.network)
+            cursor = await ledger.cursor(connection, self.network)
+        if cursor is None:
+            raise Impossible(f"{self.network} has no cursor")
+        try:
+            return await self._step(cursor)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Stop fetching ahead."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            await pipeline.aclose()
+
+    # ---------------------------------------------------------------- deciding
+
+    async def _step(self, cursor: ledger.Cursor) -> Outcome:
+        if self._pipeline is None:
+            tip = await self._chain.tip()
+            self.head = tip.height
+            if tip.height <= cursor.height:
+                return await self._compare(cursor, tip)
+            last = min(tip.height, cursor.height + SPAN_BLOCKS)
+            self._pipeline = self._chain.blocks(cursor.height + 1, last)
+        blocks = await self._take(self._pipeline)
+        if not blocks:  # the last batch ended where the pipeline did
+            return await self._step(cursor)
+        if blocks[0].header.height != cursor.height + 1:
+            raise ledger.Stale(f"{self.network}: the cursor moved while blocks were fetched")
+        if blocks[0].header.parent != cursor.hash:
+            await self.close()
+            return await self._differs(cursor)
+        await self._extend(cursor, blocks)
+        return Outcome.EXTENDED
+
+    async def _take(self, pipeline: AsyncGenerator[Block, None]) -> list[Block]:
+        """The next block, and those that come soon after it."""
+        blocks: list[Block] = []
+        size, until = 0, monotonic() + BATCH_SECONDS
+        async for block in pipeline:
+            blocks.append(block)
+            size += block.size
+            if len(blocks) >= BATCH_BLOCKS or size >= BATCH_BYTES or monotonic() >= until:
+                return blocks
+        self._pipeline = None
+        return blocks
+
+    async def _compare(self, cursor: ledger.Cursor, tip: Header) -> Outcome:
+        """The node is no longer than we are."""
+        async with self._pool.acquire() as connection:
+            stored = await ledger.header_at(connection, self.network, tip.height)
+        if stored is None or stored[0] == tip.hash:  # far behind, or on our own branch
+            await self._settle(cursor)
+            return Outcome.IDLE
+        # At equal height only the endpoint that gave us our block may take it back.
+        if tip.height == cursor.height and tip.source == stored[1]:
+            return await self._reorganise(cursor, tip)
+        return self._fork(tip)
+
+    async def _differs(self, cursor: ledger.Cursor) -> Outcome:
+        """The block above ours has another parent: does the node name another at our height?"""
+        theirs = await self._chain.header(cursor.height)
+        if theirs is None:
+            raise Unavailable(f"the node has a block above {cursor.height} but not that one")
+        if theirs.hash == cursor.hash:
+            raise Unavailable("the node changed its branch between two calls")
+        return await self._reorganise(cursor, await self._chain.tip())
+
+    # ---------------------------------------------------------------- doing
+
+    async def _extend(self, cursor: ledger.Cursor, blocks: Sequence[Block]) -> None:
+        headers = [block.header for block in blocks]
+        finalized = await self._finalized(cursor, headers)
+        matched = self._match(blocks, self._watch)
+        async with self._pool.acquire() as connection, connection.transaction():
+            locked = await self._lock(connection, cursor)
+            if matched.version != locked.watch_version:
+                await self._watch.refresh(connection)
+                matched = self._match(blocks, self._watch)
+            moment = await ledger.move_cursor(
+                connection, locked, headers[-1].height, headers[-1].hash, finalized
+            )
+            await self._store_headers(connection, headers, moment)
+            booking = self._booking(connection, moment)
+            await booking.find([f for f in matched.found if f.transfers])
+            events = await self._finish(booking, locked, moment)
+        log.info(
+            "extended",
+            network=self.network,
+            height=moment.height,
+            blocks=len(blocks),
+            head=self.head,
+            transfers=sum(len(f.transfers) for f in matched.found),
+            events=events,
+        )
+
+    async def _reorganise(self, cursor: ledger.Cursor, tip: Header) -> Outcome:
+        """Swap our branch for the node's, up to its tip, in one transaction."""
+        if tip.height < cursor.height:
+            return self._fork(tip)
+        async with self._pool.acquire() as connection:
+            stored = await ledger.header_hashes(connection, self.network)
+        ancestor = await self._common_ancestor(cursor, stored)
+        if ancestor is None or ancestor < cursor.finalized:
+            return self._halt(cursor, min(stored), ancestor)
+        last = min(tip.height, cursor.height + BATCH_BLOCKS)
+        blocks = await self._fetch_branch(ancestor, stored[ancestor], last)
+        headers = [block.header for block in blocks]
+        finalized = await self._finalized(cursor, headers, ancestor)
+        async with self._pool.acquire() as connection, connection.transaction():
+            locked = await self._lock(connection, cursor)
+            await self._watch.refresh(connection)
+            displaced = await ledger.addresses_above(connection, self.network, ancestor)
+            matched = self._match(blocks, Widened(self._watch, *displaced))
+            moment = await ledger.move_cursor(
+                connection, locked, headers[-1].height, headers[-1].hash, finalized
+            )
+            await ledger.drop_headers_above(connection, self.network, ancestor)
+            await self._store_headers(connection, headers, moment)
+            booking = self._booking(connection, moment)
+            await booking.find(matched.found, above=ancestor)
+            booking.orphan_displaced(ancestor, headers)
+            events = await self._finish(booking, locked, moment)
+        log.warning(
+            "reorganised",
+            network=self.network,
+            height=moment.height,
+            ancestor=ancestor,
+            depth=cursor.height - ancestor,
+            events=events,
+        )
+        return Outcome.REORGANISED
+
+    async def _settle(self, cursor: ledger.Cursor) -> None:
+        """No new block, but finality may have moved on, or a commit left promotions over."""
+        finalized = await self._finalized(cursor, [])
+        async with self._pool.acquire() as connection:
+            if finalized <= cursor.finalized and not await ledger.anything_due(connection, cursor):
+                return
+            async with connection.transaction():
+                locked = await self._lock(connection, cursor)
+                moment = await ledger.move_cursor(
+                    connection, locked, locked.height, locked.hash, finalized
+                )
+                await self._finish(self._booking(connection, moment), locked, moment)
+
+    async def _lock(self, connection: asyncpg.Connection, seen: ledger.Cursor) -> ledger.Cursor:
+        """The cursor, ours until the transaction ends; Stale if it is not where we saw it.
+
+        With the lock in hand a changed watch version is no conflict: what was decoded with an older
+        one is decoded again before it is booked, however often keys come and go.
+        """
+        locked = await ledger.lock_cursor(connection, self.network)
+        if locked is None or (locked.hash, locked.rewinds) != (seen.hash, seen.rewinds):
+            raise ledger.Stale(f"{self.network}: somebody else moved the cursor")
+        return locked
+
+    def _match(self, blocks: Sequence[Block], watch: WatchSet | Widened) -> Matched:
+        return Matched(
+            watch.version,
+            [Found(b.header, self._chain.transfers(b, watch)) for b in blocks],
+        )
+
+    async def _finish(self, booking: Booking, locked: ledger.Cursor, moment: Moment) -> int:
+        if locked.rewound_from is not None and moment.height > locked.rewound_from:
+            await booking.orphan_unplaced()
+        await booking.promote()
+        return await booking.store()
+
+    def _fork(self, tip: Header) -> Outcome:
+        self.reason = (
+            f"{tip.source} names another block at height {tip.height} and is not ahead of us"
+        )
+        return Outcome.FORKED
+
+    def _halt(self, cursor: ledger.Cursor, lowest: int, ancestor: int | None) -> Outcome:
+        where = (
+            f"below height {lowest}, deeper than reorg_window = {self._rules.reorg_window}"
+            if ancestor is None
+            else f"at height {ancestor}, below the finalized block {cursor.finalized}"
+        )
+        self.reason = (
+            f"the node's branch leaves ours {where}; find out which branch is right, then run "
+            f"`depositd rewind {self.network} HEIGHT` with a height that both have"
+        )
+        return Outcome.HALTED
+
+    async def _fetch_branch(self, ancestor: int, ancestor_hash: bytes, last: int) -> list[Block]:
+        async with aclosing(self._chain.blocks(ancestor + 1, last)) as pipeline:
+            blocks = [block async for block in pipeline]
+        if [b.header.height for b in blocks] != list(range(ancestor + 1, last + 1)):
+            raise Unavailable("the node did not serve the whole of its branch")
+        if blocks[0].header.parent != ancestor_hash:
+            raise Unavailable("the node changed its branch while we fetched it")
+        return blocks
+
+    async def _common_ancestor(self, cursor: ledger.Cursor, stored: dict[int, bytes]) -> int | None:
+        """The highest block that both branches have: galloping down, then exact."""
+        lowest, probes, step = min(stored), [], 1
+        while cursor.height - step > lowest:
+            probes.append(cursor.height - step)
+            step *= 2
+        probes.append(lowest)
+        above = cursor.height
+        for height, same in zip(probes, await self._same(probes, stored), strict=True):
+            if same:
+                between = list(range(above - 1, height, -1))
+                agreed = await self._same(between, stored)
+                return next((h for h, s in zip(between, agreed, strict=True) if s), height)
+            above = height
+        return None
+
+    async def _same(self, heights: Sequence[int], stored: dict[int, bytes]) -> list[bool]:
+        """Whether the node names our own block at each height."""
+        if not heights:
+            return []
+        theirs = await self._chain.headers(heights)
+        if any(header is None for header in theirs):
+            raise Unavailable("the node misses blocks below its own tip")
+        return [h is not None and stored[n] == h.hash for n, h in zip(heights, theirs, strict=True)]
+
+    # ---------------------------------------------------------------- finality
+
+    async def _finalized(
+        self, cursor: ledger.Cursor, new: Sequence[Header], ancestor: int | None = None
+    ) -> int:
+        """The highest block of our own branch, with `new` on it, that cannot be undone."""
+        height = new[-1].height if new else cursor.height
+        if self._rules.finality == "depth":
+            # As many blocks may be replaced as the window has: only what lies below them is final.
+            return max(cursor.finalized, height - self._rules.reorg_window)
+        await self._ask_finalized(cursor)
+        named = self._named
+        if named is None or named.height > height or named.height <= cursor.finalized:
+            return cursor.finalized
+        async with self._pool.acquire() as connection:
+            stored = await ledger.header_hashes(connection, self.network)
+        ours = {h: s for h, s in stored.items() if ancestor is None or h <= ancestor}
+        ours |= {header.height: header.hash for header in new}
+        if named.height in ours:
+            return named.height if ours[named.height] == named.hash else cursor.finalized
+        # Older than our headers: ours if the node's branch has our oldest block.
+        theirs = await self._chain.header(min(ours))
+        same = theirs is not None and theirs.hash == ours[min(ours)]
+        return named.height if same else cursor.finalized
+
+    async def _ask_finalized(self, cursor: ledger.Cursor) -> None:
+        """Ask once our branch reached what was named last, and not at every block."""
+        waiting = self._named is not None and self._named.height > cursor.height
+        if waiting or monotonic() - self._asked_finalized < FINALIZED_SECONDS:
+            return
+        self._named = await self._chain.finalized()
+        self._asked_finalized = monotonic()
+
+    # ---------------------------------------------------------------- small parts
+
+    def _booking(self, connection: asyncpg.Connection, moment: Moment) -> Booking:
+        return Booking(connection, self.network, self._chain.codec, self.confirmations, moment)
+
+    async def _store_headers(
+        self, connection: asyncpg.Connection, headers: Sequence[Header], moment: Moment
+    ) -> None:
+        keep_from = moment.height - self._rules.reorg_window
+        kept = [header for header in headers if header.height >= keep_from]
+        await ledger.store_headers(connection, self.network, kept, keep_from)
