@@ -1,8 +1,8 @@
 """Registration without a gap: what is covered, from which block, and the reading again that needs.
 
 The 201 of a registration promises that from `covered_from` on nothing is missed. It records the
-cursor that it saw without locking it. The follower then activates the key at a block boundary, under
-the cursor's lock, and queues a scan of the blocks that passed between the two.
+cursor that it saw without locking it. The follower then activates the key at a block boundary,
+under the cursor's lock, and queues a scan of the blocks that passed between the two.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from indexer import ledger
+from indexer import cursors
 from indexer.booking import Booking
 from indexer.chains import NATIVE, Codec
 from indexer.model import Moment, Refused, Tier, Unavailable
@@ -174,10 +174,10 @@ async def remove_address(
 
     False if the account does not watch it.
     """
-    cursor = await ledger.lock_cursor(connection, network)
+    cursor = await cursors.lock(connection, network)
     if cursor is None:
         return False
-    version = await ledger.raise_watch_version(connection, cursor)
+    version = await cursors.raise_watch_version(connection, cursor)
     tag: str = await connection.execute(
         """
         update watched_address
@@ -257,13 +257,13 @@ async def change_coin(
     `changes`: any of active (bool), minimum, confirmations, tiers, cap. `confirmations` is the
     network's own setting, None for "finalized".
     """
-    cursor = await ledger.lock_cursor(connection, network)
+    cursor = await cursors.lock(connection, network)
     if cursor is None:
         raise Unavailable(f"network {network} has not started yet")
-    await ledger.raise_watch_version(connection, cursor)
+    await cursors.raise_watch_version(connection, cursor)
     for name, value in changes.items():
         await connection.execute(_CHANGES[name], coin_id, _stored(name, value))
-    moment = Moment(cursor.height, cursor.finalized, await ledger.now(connection))
+    moment = Moment(cursor.height, cursor.finalized, await cursors.now(connection))
     booking = Booking(connection, network, codec, confirmations, moment)
     if {"confirmations", "tiers"} & changes.keys():
         await booking.require_again()
@@ -294,17 +294,17 @@ def _tiers(tiers: Sequence[Tier]) -> list[dict[str, Any]]:
 async def activate(connection: asyncpg.Connection, network: str) -> int:
     """Turn pending addresses and coins active at the cursor; returns how many.
 
-    Pending ones are found by their state, never by an id: a registration may commit long after the
-    ones that were numbered behind it. What a registration is touching right now is left for the next
-    time, so that the two never wait for each other.
+    Pending ones are found by their state, never by an id: a registration may commit long after
+    the ones that were numbered behind it. What a registration is touching right now is left for
+    the next time, so that the two never wait for each other.
     """
     if not await _anything_pending(connection, network):
         return 0
     async with connection.transaction():
-        cursor = await ledger.lock_cursor(connection, network)
+        cursor = await cursors.lock(connection, network)
         if cursor is None:
             return 0
-        version = await ledger.raise_watch_version(connection, cursor)
+        version = await cursors.raise_watch_version(connection, cursor)
         covered = [
             row["covered_from"]
             for statement in (_ACTIVATE_ADDRESSES, _ACTIVATE_COINS)
@@ -352,7 +352,7 @@ async def queue_scan(connection: asyncpg.Connection, network: str, first: int, l
 
 
 async def _next_height(connection: asyncpg.Connection, network: str) -> int:
-    cursor = await ledger.cursor(connection, network)
+    cursor = await cursors.read(connection, network)
     if cursor is None:
         raise Unavailable(
             f"network {network} has not started yet: run its follower once before registering"

@@ -25,9 +25,10 @@ from typing import Final, Protocol
 import asyncpg
 import structlog
 
-from indexer import coverage, ledger
+from indexer import coverage, cursors, ledger
 from indexer.booking import Booking, Found
 from indexer.chains import Block, Chain, Header
+from indexer.cursors import Cursor, Stale
 from indexer.model import Impossible, Moment, Unavailable
 from indexer.watchset import WatchSet, Widened
 
@@ -93,12 +94,12 @@ class Follower:
     async def step(self) -> Outcome:
         """Decide one thing and do it.
 
-        Raises Unavailable (the node), ledger.Stale (somebody else moved the cursor: just step
+        Raises Unavailable (the node), Stale (somebody else moved the cursor: just step
         again) and the database's own failures; the cursor stands where it stood.
         """
         async with self._pool.acquire() as connection:
             await coverage.activate(connection, self.network)
-            cursor = await ledger.cursor(connection, self.network)
+            cursor = await cursors.read(connection, self.network)
         if cursor is None:
             raise Impossible(f"{self.network} has no cursor")
         try:
@@ -115,7 +116,7 @@ class Follower:
 
     # ---------------------------------------------------------------- deciding
 
-    async def _step(self, cursor: ledger.Cursor) -> Outcome:
+    async def _step(self, cursor: Cursor) -> Outcome:
         if self._pipeline is None:
             tip = await self._chain.tip()
             self.head = tip.height
@@ -127,7 +128,7 @@ class Follower:
         if not blocks:  # the last batch ended where the pipeline did
             return await self._step(cursor)
         if blocks[0].header.height != cursor.height + 1:
-            raise ledger.Stale(f"{self.network}: the cursor moved while blocks were fetched")
+            raise Stale(f"{self.network}: the cursor moved while blocks were fetched")
         if blocks[0].header.parent != cursor.hash:
             await self.close()
             return await self._differs(cursor)
@@ -146,10 +147,10 @@ class Follower:
         self._pipeline = None
         return blocks
 
-    async def _compare(self, cursor: ledger.Cursor, tip: Header) -> Outcome:
+    async def _compare(self, cursor: Cursor, tip: Header) -> Outcome:
         """The node is no longer than we are."""
         async with self._pool.acquire() as connection:
-            stored = await ledger.header_at(connection, self.network, tip.height)
+            stored = await cursors.header_at(connection, self.network, tip.height)
         if stored is None or stored[0] == tip.hash:  # far behind, or on our own branch
             await self._settle(cursor)
             return Outcome.IDLE
@@ -158,7 +159,7 @@ class Follower:
             return await self._reorganise(cursor, tip)
         return self._fork(tip)
 
-    async def _differs(self, cursor: ledger.Cursor) -> Outcome:
+    async def _differs(self, cursor: Cursor) -> Outcome:
         """The block above ours has another parent: does the node name another at our height?"""
         theirs = await self._chain.header(cursor.height)
         if theirs is None:
@@ -169,7 +170,7 @@ class Follower:
 
     # ---------------------------------------------------------------- doing
 
-    async def _extend(self, cursor: ledger.Cursor, blocks: Sequence[Block]) -> None:
+    async def _extend(self, cursor: Cursor, blocks: Sequence[Block]) -> None:
         headers = [block.header for block in blocks]
         finalized = await self._finalized(cursor, headers)
         matched = self._match(blocks, self._watch)
@@ -178,7 +179,7 @@ class Follower:
             if matched.version != locked.watch_version:
                 await self._watch.refresh(connection)
                 matched = self._match(blocks, self._watch)
-            moment = await ledger.move_cursor(
+            moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
             await self._store_headers(connection, headers, moment)
@@ -195,12 +196,12 @@ class Follower:
             events=events,
         )
 
-    async def _reorganise(self, cursor: ledger.Cursor, tip: Header) -> Outcome:
+    async def _reorganise(self, cursor: Cursor, tip: Header) -> Outcome:
         """Swap our branch for the node's, up to its tip, in one transaction."""
         if tip.height < cursor.height:
             return self._fork(tip)
         async with self._pool.acquire() as connection:
-            stored = await ledger.header_hashes(connection, self.network)
+            stored = await cursors.header_hashes(connection, self.network)
         ancestor = await self._common_ancestor(cursor, stored)
         if ancestor is None or ancestor < cursor.finalized:
             return self._halt(cursor, min(stored), ancestor)
@@ -213,10 +214,10 @@ class Follower:
             await self._watch.refresh(connection)
             displaced = await ledger.addresses_above(connection, self.network, ancestor)
             matched = self._match(blocks, Widened(self._watch, *displaced))
-            moment = await ledger.move_cursor(
+            moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await ledger.drop_headers_above(connection, self.network, ancestor)
+            await cursors.drop_headers_above(connection, self.network, ancestor)
             await self._store_headers(connection, headers, moment)
             booking = self._booking(connection, moment)
             await booking.find(matched.found, above=ancestor)
@@ -232,7 +233,7 @@ class Follower:
         )
         return Outcome.REORGANISED
 
-    async def _settle(self, cursor: ledger.Cursor) -> None:
+    async def _settle(self, cursor: Cursor) -> None:
         """No new block, but finality may have moved on, or a commit left promotions over."""
         finalized = await self._finalized(cursor, [])
         async with self._pool.acquire() as connection:
@@ -240,20 +241,20 @@ class Follower:
                 return
             async with connection.transaction():
                 locked = await self._lock(connection, cursor)
-                moment = await ledger.move_cursor(
+                moment = await cursors.move(
                     connection, locked, locked.height, locked.hash, finalized
                 )
                 await self._finish(self._booking(connection, moment), locked, moment)
 
-    async def _lock(self, connection: asyncpg.Connection, seen: ledger.Cursor) -> ledger.Cursor:
+    async def _lock(self, connection: asyncpg.Connection, seen: Cursor) -> Cursor:
         """The cursor, ours until the transaction ends; Stale if it is not where we saw it.
 
         With the lock in hand a changed watch version is no conflict: what was decoded with an older
         one is decoded again before it is booked, however often keys come and go.
         """
-        locked = await ledger.lock_cursor(connection, self.network)
+        locked = await cursors.lock(connection, self.network)
         if locked is None or (locked.hash, locked.rewinds) != (seen.hash, seen.rewinds):
-            raise ledger.Stale(f"{self.network}: somebody else moved the cursor")
+            raise Stale(f"{self.network}: somebody else moved the cursor")
         return locked
 
     def _match(self, blocks: Sequence[Block], watch: WatchSet | Widened) -> Matched:
@@ -262,7 +263,7 @@ class Follower:
             [Found(b.header, self._chain.transfers(b, watch)) for b in blocks],
         )
 
-    async def _finish(self, booking: Booking, locked: ledger.Cursor, moment: Moment) -> int:
+    async def _finish(self, booking: Booking, locked: Cursor, moment: Moment) -> int:
         if locked.rewound_from is not None and moment.height > locked.rewound_from:
             await booking.orphan_unplaced()
         await booking.promote()
@@ -274,7 +275,7 @@ class Follower:
         )
         return Outcome.FORKED
 
-    def _halt(self, cursor: ledger.Cursor, lowest: int, ancestor: int | None) -> Outcome:
+    def _halt(self, cursor: Cursor, lowest: int, ancestor: int | None) -> Outcome:
         where = (
             f"below height {lowest}, deeper than reorg_window = {self._rules.reorg_window}"
             if ancestor is None
@@ -295,7 +296,7 @@ class Follower:
             raise Unavailable("the node changed its branch while we fetched it")
         return blocks
 
-    async def _common_ancestor(self, cursor: ledger.Cursor, stored: dict[int, bytes]) -> int | None:
+    async def _common_ancestor(self, cursor: Cursor, stored: dict[int, bytes]) -> int | None:
         """The highest block that both branches have: galloping down, then exact."""
         lowest, probes, step = min(stored), [], 1
         while cursor.height - step > lowest:
@@ -323,7 +324,7 @@ class Follower:
     # ---------------------------------------------------------------- finality
 
     async def _finalized(
-        self, cursor: ledger.Cursor, new: Sequence[Header], ancestor: int | None = None
+        self, cursor: Cursor, new: Sequence[Header], ancestor: int | None = None
     ) -> int:
         """The highest block of our own branch, with `new` on it, that cannot be undone."""
         height = new[-1].height if new else cursor.height
@@ -335,7 +336,7 @@ class Follower:
         if named is None or named.height > height or named.height <= cursor.finalized:
             return cursor.finalized
         async with self._pool.acquire() as connection:
-            stored = await ledger.header_hashes(connection, self.network)
+            stored = await cursors.header_hashes(connection, self.network)
         ours = {h: s for h, s in stored.items() if ancestor is None or h <= ancestor}
         ours |= {header.height: header.hash for header in new}
         if named.height in ours:
@@ -345,7 +346,7 @@ class Follower:
         same = theirs is not None and theirs.hash == ours[min(ours)]
         return named.height if same else cursor.finalized
 
-    async def _ask_finalized(self, cursor: ledger.Cursor) -> None:
+    async def _ask_finalized(self, cursor: Cursor) -> None:
         """Ask once our branch reached what was named last, and not at every block."""
         waiting = self._named is not None and self._named.height > cursor.height
         if waiting or monotonic() - self._asked_finalized < FINALIZED_SECONDS:
@@ -363,4 +364,4 @@ class Follower:
     ) -> None:
         keep_from = moment.height - self._rules.reorg_window
         kept = [header for header in headers if header.height >= keep_from]
-        await ledger.store_headers(connection, self.network, kept, keep_from)
+        await cursors.store_headers(connection, self.network, kept, keep_from)

@@ -1,22 +1,20 @@
-"""The SQL of cursor, headers, deposits and events: a function a statement, no rule of its own.
+"""The SQL of coins, deposits and events: a function a statement, no rule of its own.
 
-Locks are taken in one order by whoever changes deposits: cursor, headers, deposits by id, accounts
-by id. The accounts come last, not before the deposits, because an account's row is shared by every
-network that it uses: held for the whole commit it would make all followers wait for each other.
+`cursors` says in which order locks are taken.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
-from indexer.chains import Codec, Header
+from indexer.chains import Codec
+from indexer.cursors import Cursor, Stale
 from indexer.model import (
     Coin,
     Deposit,
@@ -31,148 +29,6 @@ from indexer.model import (
 )
 
 PROMOTED_AT_ONCE: Final = 5_000  # deposits that one transaction confirms or finalizes
-
-
-class Stale(Exception):
-    """Somebody else moved the cursor, the watch version or a row: load again and decide again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The last block applied to a network, and the fence that its writers compare."""
-
-    network: str
-    height: int
-    hash: bytes
-    version: int
-    watch_version: int
-    finalized: int
-    rewound_from: int | None
-    rewinds: int
-
-
-_CURSOR: Final = "network, height, hash, version, watch_version, finalized, rewound_from, rewinds"
-
-
-async def cursor(connection: asyncpg.Connection, network: str) -> Cursor | None:
-    row = await connection.fetchrow(f"select {_CURSOR} from cursor where network = $1", network)  # noqa: S608
-    return None if row is None else Cursor(**row)
-
-
-async def lock_cursor(connection: asyncpg.Connection, network: str) -> Cursor | None:
-    """The same, held until the transaction ends: nobody else moves this network's chain."""
-    row = await connection.fetchrow(
-        f"select {_CURSOR} from cursor where network = $1 for update",  # noqa: S608
-        network,
-    )
-    return None if row is None else Cursor(**row)
-
-
-async def move_cursor(
-    connection: asyncpg.Connection, old: Cursor, height: int, block_hash: bytes, finalized: int
-) -> Moment:
-    """Compare and swap; Stale if anybody moved the cursor or changed what is watched."""
-    row = await connection.fetchrow(
-        """
-        update cursor
-           set height = $5, hash = $6, version = version + 1,
-               finalized = greatest(finalized, least($7, $5)),
-               rewound_from = case when $5 <= rewound_from then rewound_from end
-         where network = $1 and hash = $2 and version = $3 and watch_version = $4
-        returning finalized, clock() as now
-        """,
-        old.network,
-        old.hash,
-        old.version,
-        old.watch_version,
-        height,
-        block_hash,
-        finalized,
-    )
-    if row is None:
-        raise Stale(f"{old.network}: the cursor is no longer at version {old.version}")
-    return Moment(height, row["finalized"], row["now"])
-
-
-async def raise_watch_version(connection: asyncpg.Connection, locked: Cursor) -> int:
-    """A new watch version under the cursor's lock: versions become visible in their order."""
-    version: int = await connection.fetchval(
-        """
-        update cursor set watch_version = watch_version + 1, version = version + 1
-         where network = $1 returning watch_version
-        """,
-        locked.network,
-    )
-    return version
-
-
-async def now(connection: asyncpg.Connection) -> datetime:
-    moment: datetime = await connection.fetchval("select clock()")
-    return moment
-
-
-# ------------------------------------------------------------------------------ headers
-
-
-async def store_headers(
-    connection: asyncpg.Connection, network: str, headers: Sequence[Header], keep_from: int
-) -> None:
-    """Append headers and drop those below `keep_from`."""
-    await connection.execute(
-        """
-        insert into block (network, height, hash, parent, time, source)
-        select $1, * from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[],
-                                 $6::text[])
-        """,
-        network,
-        [h.height for h in headers],
-        [h.hash for h in headers],
-        [h.parent for h in headers],
-        [datetime.fromtimestamp(h.time, UTC) for h in headers],
-        [h.source for h in headers],
-    )
-    await connection.execute(
-        "delete from block where network = $1 and height < $2", network, keep_from
-    )
-
-
-async def drop_headers_above(connection: asyncpg.Connection, network: str, height: int) -> None:
-    """Waits for scans that hold one of them, so that they and a swap never cross."""
-    await connection.execute(
-        "delete from block where network = $1 and height > $2", network, height
-    )
-
-
-async def header_at(
-    connection: asyncpg.Connection, network: str, height: int
-) -> tuple[bytes, str] | None:
-    """Hash and source of a stored header."""
-    row = await connection.fetchrow(
-        "select hash, source from block where network = $1 and height = $2", network, height
-    )
-    return None if row is None else (row["hash"], row["source"])
-
-
-async def header_hashes(connection: asyncpg.Connection, network: str) -> dict[int, bytes]:
-    """Every stored header's hash by height."""
-    rows = await connection.fetch("select height, hash from block where network = $1", network)
-    return {row["height"]: row["hash"] for row in rows}
-
-
-async def hold_headers(
-    connection: asyncpg.Connection, network: str, first: int, last: int
-) -> dict[int, bytes]:
-    """Stored hashes of first..last, which no swap can remove until the transaction ends."""
-    rows = await connection.fetch(
-        """
-        select height, hash from block where network = $1 and height between $2 and $3
-         order by height for share
-        """,
-        network,
-        first,
-        last,
-    )
-    return {row["height"]: row["hash"] for row in rows}
 
 
 # ------------------------------------------------------------------------------ coins

@@ -64,7 +64,8 @@ class Token(msgspec.Struct, frozen=True):
 class Watch(Protocol):
     """What a decoder asks while it walks a block. False positives are settled in the database."""
 
-    assets: Collection[bytes]
+    @property
+    def assets(self) -> Collection[bytes]: ...
 
     def contains(self, keys: Sequence[bytes]) -> Sequence[bool]:
         """For each address key, whether it may be watched."""
