@@ -57,7 +57,7 @@ create type network_state as enum (
 create table network (
     id          text primary key,
     family      text not null,
-    identity    text not null unique,  -- chain id and genesis, recorded at first connect
+    identity    text unique,  -- chain id and genesis: recorded at first connect, compared ever after
     state       network_state not null default 'starting',
     reason      text,
     head        bigint,

@@ -53,6 +53,15 @@ async def lock(connection: asyncpg.Connection, network: str) -> Cursor | None:
     return None if row is None else Cursor(**row)
 
 
+async def share(connection: asyncpg.Connection, network: str) -> Cursor | None:
+    """The same, shared: until the transaction ends the cursor stays where it is."""
+    row = await connection.fetchrow(
+        f"select {_CURSOR} from cursor where network = $1 for share",  # noqa: S608
+        network,
+    )
+    return None if row is None else Cursor(**row)
+
+
 async def move(
     connection: asyncpg.Connection, old: Cursor, height: int, block_hash: bytes, finalized: int
 ) -> Moment:
@@ -89,6 +98,24 @@ async def raise_watch_version(connection: asyncpg.Connection, locked: Cursor) ->
         locked.network,
     )
     return version
+
+
+async def set_back(
+    connection: asyncpg.Connection, locked: Cursor, height: int, block_hash: bytes
+) -> None:
+    """An operator's rewind, under the cursor's lock; scans below the window see it by `rewinds`."""
+    await connection.execute(
+        """
+        update cursor
+           set height = $2, hash = $3, version = version + 1, watch_version = watch_version + 1,
+               finalized = least(finalized, $2), rewinds = rewinds + 1,
+               rewound_from = greatest(rewound_from, height)
+         where network = $1
+        """,
+        locked.network,
+        height,
+        block_hash,
+    )
 
 
 async def now(connection: asyncpg.Connection) -> datetime:
@@ -142,6 +169,13 @@ async def header_hashes(connection: asyncpg.Connection, network: str) -> dict[in
     """Every stored header's hash by height."""
     rows = await connection.fetch("select height, hash from block where network = $1", network)
     return {row["height"]: row["hash"] for row in rows}
+
+
+async def lowest_header(connection: asyncpg.Connection, network: str) -> int | None:
+    height: int | None = await connection.fetchval(
+        "select min(height) from block where network = $1", network
+    )
+    return height
 
 
 async def hold_headers(

@@ -77,6 +77,7 @@ class Follower:
     ) -> None:
         self.network = network
         self.head: int | None = None
+        self.lag: int | None = None  # blocks between our cursor and the head, as last seen
         self.reason: str | None = None  # why it is forked or halted
         self._rules = rules
         self._chain = chain
@@ -120,6 +121,7 @@ class Follower:
         if self._pipeline is None:
             tip = await self._chain.tip()
             self.head = tip.height
+            self.lag = max(0, tip.height - cursor.height)
             if tip.height <= cursor.height:
                 return await self._compare(cursor, tip)
             last = min(tip.height, cursor.height + SPAN_BLOCKS)
@@ -186,6 +188,7 @@ class Follower:
             booking = self._booking(connection, moment)
             await booking.find([f for f in matched.found if f.transfers])
             events = await self._finish(booking, locked, moment)
+        self._at(moment)
         log.info(
             "extended",
             network=self.network,
@@ -223,6 +226,7 @@ class Follower:
             await booking.find(matched.found, above=ancestor)
             booking.orphan_displaced(ancestor, headers)
             events = await self._finish(booking, locked, moment)
+        self._at(moment)
         log.warning(
             "reorganised",
             network=self.network,
@@ -355,6 +359,9 @@ class Follower:
         self._asked_finalized = monotonic()
 
     # ---------------------------------------------------------------- small parts
+
+    def _at(self, moment: Moment) -> None:
+        self.lag = None if self.head is None else max(0, self.head - moment.height)
 
     def _booking(self, connection: asyncpg.Connection, moment: Moment) -> Booking:
         return Booking(connection, self.network, self._chain.codec, self.confirmations, moment)

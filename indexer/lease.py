@@ -1,0 +1,64 @@
+"""A lease row: keeps replicas from doing one network's work twice for nothing.
+
+Judged by the database's clock alone. It saves work and is no fence: a holder that slept past its
+lease is stopped by the cursor's compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+LEASE: Final = timedelta(seconds=8)
+RENEW_SECONDS: Final = 2.0
+
+
+class Lease:
+    """One name, wanted by this process until `release`."""
+
+    def __init__(self, pool: asyncpg.Pool, name: str, holder: UUID) -> None:
+        self._pool = pool
+        self._name = name
+        self._holder = holder
+        self._until = float("-inf")
+
+    @property
+    def held(self) -> bool:
+        return monotonic() < self._until
+
+    async def take(self) -> bool:
+        """Take or renew it; False while another process holds it."""
+        asked = monotonic()  # counted from before the question: never longer than the row says
+        taken = await self._pool.fetchval(
+            """
+            insert into lease as l (name, holder, until) values ($1, $2, clock() + $3)
+                on conflict (name) do update set holder = $2, until = clock() + $3
+                where l.holder = $2 or l.until < clock()
+            returning true
+            """,
+            self._name,
+            self._holder,
+            LEASE,
+        )
+        self._until = asked + LEASE.total_seconds() if taken else float("-inf")
+        return self.held
+
+    async def release(self) -> None:
+        """Let the next one have it at once."""
+        self._until = float("-inf")
+        await self._pool.execute(
+            "delete from lease where name = $1 and holder = $2", self._name, self._holder
+        )
+
+
+async def wait(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than until `stop`."""
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,209 @@
+"""One network's life in this process: connect, begin, lead, follow and scan, and say how it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from time import monotonic
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from indexer import origin
+from indexer.chains import Chain
+from indexer.config import NetworkSettings
+from indexer.cursors import Stale
+from indexer.database import unavailable_database
+from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
+from indexer.lease import RENEW_SECONDS, Lease, wait
+from indexer.model import Refused, Unavailable
+from indexer.scan import Scanner
+from indexer.watchset import WatchSet
+
+BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row; then the last
+STANDBY_SECONDS: Final = 1.0  # between two looks at a lease that another process holds
+SCAN_POLL_SECONDS: Final = 0.5  # between two looks for open scans
+SAID_SECONDS: Final = 5.0  # an unchanged state is written again after that, as a sign of life
+
+log = structlog.get_logger()
+
+
+class NetworkState(StrEnum):
+    """As schema.sql's `network_state` says."""
+
+    STARTING = "starting"
+    CATCHING_UP = "catching_up"
+    FOLLOWING = "following"
+    FORKED = "forked"
+    HALTED = "halted"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+
+
+class Network:
+    """A configured network over its chain and the database."""
+
+    def __init__(
+        self, network: str, settings: NetworkSettings, chain: Chain, pool: asyncpg.Pool
+    ) -> None:
+        self.id = network
+        self.chain = chain
+        self.state = NetworkState.STARTING
+        self.reason: str | None = None
+        self._settings = settings
+        self._pool = pool
+        self._watch = WatchSet(network, settings.reorg_window)
+        self._said: tuple[NetworkState, str | None, int | None] | None = None
+        self._said_at = float("-inf")
+
+    async def open(self, stop: asyncio.Event) -> bool:
+        """Connect and begin, however long the other side takes; False if it is refused."""
+        opened = False
+
+        async def connect() -> float | None:
+            nonlocal opened
+            await self._declare()
+            identity = await self.chain.connect()
+            await origin.identify(self._pool, self.id, identity)
+            await origin.begin(self._pool, self.chain, self.id, self._settings)
+            opened = True
+            return None
+
+        try:
+            await self._repeat(stop, connect, self._unreachable)
+        except Refused as problem:
+            await self._say(NetworkState.REFUSED, str(problem))
+        return opened
+
+    async def follow(self, stop: asyncio.Event, holder: UUID) -> None:
+        """Follow the chain while this process holds the network's lease."""
+        lease = Lease(self._pool, f"follow:{self.id}", holder)
+        follower = Follower(self.id, self._settings, self.chain, self._pool, self._watch)
+
+        async def step() -> float:
+            if not lease.held:
+                return STANDBY_SECONDS
+            outcome = await follower.step()
+            await self._tell(follower, outcome)
+            moving = outcome in (Outcome.EXTENDED, Outcome.REORGANISED)
+            return 0.0 if moving else self._settings.poll_interval
+
+        async def keep() -> float:
+            await lease.take()
+            return RENEW_SECONDS
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._repeat(stop, keep, self._log_failure))
+                tasks.create_task(self._repeat(stop, step, self._unreachable))
+        finally:
+            await follower.close()
+            await self._give_back(lease)
+
+    async def scan(self, stop: asyncio.Event, holder: UUID) -> None:
+        """Work off open scans while this process holds the network's scan lease."""
+        lease = Lease(self._pool, f"scan:{self.id}", holder)
+        scanner = Scanner(self.id, self._settings, self.chain, self._pool, self._watch)
+
+        async def step() -> float:
+            busy = await lease.take() and await scanner.step()
+            return 0.0 if busy else SCAN_POLL_SECONDS
+
+        try:
+            await self._repeat(stop, step, self._log_failure)
+        finally:
+            await self._give_back(lease)
+
+    # ---------------------------------------------------------------- inside
+
+    async def _repeat(
+        self,
+        stop: asyncio.Event,
+        act: Callable[[], Awaitable[float | None]],
+        failed: Callable[[Unavailable], Awaitable[None]],
+    ) -> None:
+        """Act, sleep for the seconds it returns, and again; None ends it. Failures back off."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                with unavailable_database():
+                    delay = await act()
+                failures = 0
+            except Stale as moved:
+                log.debug("stale", network=self.id, reason=str(moved))
+                delay = 0.0
+            except Unavailable as problem:
+                await failed(problem)
+                delay = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
+                failures += 1
+            if delay is None:
+                return
+            await wait(stop, delay)
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            with unavailable_database():
+                await lease.release()
+        except Unavailable as problem:
+            await self._log_failure(problem)
+
+    async def _unreachable(self, problem: Unavailable) -> None:
+        await self._say(NetworkState.UNREACHABLE, str(problem))
+
+    async def _log_failure(self, problem: Unavailable) -> None:
+        log.warning("unavailable", network=self.id, reason=str(problem))
+
+    async def _tell(self, follower: Follower, outcome: Outcome) -> None:
+        """What a step says of the network."""
+        behind = 0 if follower.lag is None else follower.lag
+        state = {
+            Outcome.FORKED: NetworkState.FORKED,
+            Outcome.HALTED: NetworkState.HALTED,
+        }.get(
+            outcome,
+            NetworkState.CATCHING_UP if behind > BEHIND_BLOCKS else NetworkState.FOLLOWING,
+        )
+        blocked = state in (NetworkState.FORKED, NetworkState.HALTED)
+        await self._say(state, follower.reason if blocked else None, follower.head)
+
+    async def _declare(self) -> None:
+        await self._pool.execute(
+            "insert into network (id, family) values ($1, $2) on conflict do nothing",
+            self.id,
+            self._settings.family,
+        )
+
+    async def _say(self, state: NetworkState, reason: str | None, head: int | None = None) -> None:
+        """Tell log and database, when it changed or was said a while ago."""
+        said = (state, reason, head)
+        if said == self._said and monotonic() - self._said_at < SAID_SECONDS:
+            return
+        if (state, reason) != (self.state, self.reason):
+            log.log(
+                logging.INFO if reason is None else logging.WARNING,
+                "network",
+                network=self.id,
+                state=state,
+                reason=reason,
+            )
+        self.state, self.reason = state, reason
+        self._said, self._said_at = said, monotonic()
+        try:
+            with unavailable_database():
+                await self._pool.execute(
+                    """
+                    update network set state = $2, reason = $3, head = coalesce($4, head),
+                                       updated_at = clock()
+                     where id = $1
+                    """,
+                    self.id,
+                    state,
+                    reason,
+                    head,
+                )
+        except Unavailable as problem:
+            await self._log_failure(problem)
