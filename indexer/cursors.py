@@ -69,9 +69,9 @@ async def move(
     row = await connection.fetchrow(
         """
         update cursor
-           set height = $5, hash = $6, version = version + 1,
-               finalized = greatest(finalized, least($7, $5)),
-               rewound_from = case when $5 <= rewound_from then rewound_from end
+           set height = $5::bigint, hash = $6, version = version + 1,
+               finalized = greatest(finalized, least($7::bigint, $5::bigint)),
+               rewound_from = case when $5::bigint <= rewound_from then rewound_from end
          where network = $1 and hash = $2 and version = $3 and watch_version = $4
         returning finalized, clock() as now
         """,
@@ -107,8 +107,8 @@ async def set_back(
     await connection.execute(
         """
         update cursor
-           set height = $2, hash = $3, version = version + 1, watch_version = watch_version + 1,
-               finalized = least(finalized, $2), rewinds = rewinds + 1,
+           set height = $2::bigint, hash = $3, version = version + 1, watch_version = watch_version + 1,
+               finalized = least(finalized, $2::bigint), rewinds = rewinds + 1,
                rewound_from = greatest(rewound_from, height)
          where network = $1
         """,
