@@ -11,6 +11,7 @@ import structlog
 from indexer import coverage, cursors, ledger
 from indexer.booking import Booking
 from indexer.chains import Chain, Header
+from indexer.cursors import Cursor
 from indexer.model import Moment, Refused, Unavailable
 
 log = structlog.get_logger()
@@ -85,13 +86,13 @@ async def rewind(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules, h
     They keep their state without event or promotion until a block has them, or until the old
     height is passed: then what is missing is orphaned, finalized ones too.
     """
+    async with pool.acquire() as connection:
+        _refuse_unless_lower(await cursors.read(connection, network), network, height)
     await _node_agrees(pool, chain, network, height)
     headers = await _window(chain, height, rules.reorg_window)
     async with pool.acquire() as connection, connection.transaction():
         cursor = await cursors.lock(connection, network)
-        if cursor is None or height >= cursor.height:
-            at = "not started" if cursor is None else f"at height {cursor.height}"
-            raise Refused(f"network {network} is {at}: it can only be rewound to a lower height")
+        cursor = _refuse_unless_lower(cursor, network, height)
         await cursors.set_back(
             connection, cursor, height, headers[-1].hash if headers else NO_BLOCK
         )
@@ -100,6 +101,13 @@ async def rewind(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules, h
         waiting = await ledger.unplace_above(connection, network, height)
     log.warning("rewound", network=network, height=height, was=cursor.height, deposits=waiting)
     return waiting
+
+
+def _refuse_unless_lower(cursor: Cursor | None, network: str, height: int) -> Cursor:
+    if cursor is None or not 0 <= height < cursor.height:
+        at = "not started" if cursor is None else f"at height {cursor.height}"
+        raise Refused(f"network {network} is {at}: it can only be rewound to a lower height")
+    return cursor
 
 
 async def _window(chain: Chain, height: int, reorg_window: int) -> list[Header]:

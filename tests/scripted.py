@@ -1,8 +1,8 @@
 """A chain that is a list of blocks: the port's other side for tests of follower and ledger.
 
-It proves nothing and speaks no wire format; the adapters have tests of their own against real nodes.
-What it does have is what a follower must survive: branches, lag, a head that shrinks, a finalized
-block, an endpoint that changes its mind.
+It proves nothing and speaks no wire format; the adapters have tests of their own, against real
+nodes. What it does have is what a follower must survive: branches, lag, a head that shrinks, a
+finalized block, an endpoint that changes its mind.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 
-from indexer.chains import NATIVE, Block, Header, Token, Transfer, Watch
+from indexer.chains import NATIVE, Block, Codec, Header, Token, Transfer, Watch
 from indexer.model import Refused, Unavailable
 
 ADDRESSES = [bytes([n]) * 20 for n in range(1, 9)]
@@ -76,7 +76,7 @@ class ScriptedChain:
     final_depth: int | None = None  # finalized = tip - this
     salt: int = 0
     fetched: list[int] = field(default_factory=list)
-    codec: HexCodec = field(default_factory=HexCodec)
+    codec: Codec = field(default_factory=HexCodec)
 
     def __post_init__(self) -> None:
         if not self.view:

@@ -100,9 +100,7 @@ class World:
 
     def pay(self, choices: Sequence[int]) -> Payment:
         self.number += 1
-        outputs = tuple(
-            (ADDRESSES[c % 4] if c % 5 else STRANGER, 1 + c % 7) for c in choices
-        )
+        outputs = tuple((ADDRESSES[c % 4] if c % 5 else STRANGER, 1 + c % 7) for c in choices)
         return payment(self.number, *outputs, asset=TOKEN if sum(choices) % 2 else b"")
 
     def fork(self, depth: int, extra: int, drop: int) -> None:
