@@ -1,0 +1,53 @@
+# `make` prints the verbs. Everything they need is made in .venv and tests/node/node_modules.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+NODE   := tests/node/node_modules/.package-lock.json
+SOAK   := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test soak lint pitfalls bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("depositd needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: .venv/installed  ## the environment in .venv, with depositd in it
+
+demo: install  ## everything on simulated nodes; BLOCKS=20 ends by itself
+	$(BIN)/depositd demo $(if $(BLOCKS),--blocks $(BLOCKS))
+
+$(NODE): tests/node/package-lock.json
+	cd tests/node && npm ci --silent --no-audit --no-fund
+
+node: $(NODE)
+
+test: install node  ## the tests, shortened runs (needs Node 20+ for anvil)
+	$(BIN)/pytest -m 'not soak' $(TESTS)
+
+soak: install node  ## the full numbers: 100 kills, long histories
+	DEPOSITD_SOAK=1 $(BIN)/pytest $(TESTS)
+
+lint: install  ## ruff and strict mypy, packages and tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+pitfalls: install  ## the table pitfall, test, state
+	@$(BIN)/python -m tests.pitfalls
+
+bench: install  ## figures beside their floors, in one run
+	$(BIN)/python -m tests.bench
+
+lock: install  ## pin again what pyproject.toml asks for
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
+		--no-emit-index-url --no-header -o requirements.lock pyproject.toml
+
+clean:  ## remove what the verbs made
+	rm -rf .venv .depositd tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
