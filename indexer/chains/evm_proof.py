@@ -90,9 +90,10 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
     """A transaction and what became of it."""
 
     hash: bytes
-    transaction: WireTransaction
+    transaction: WireTransaction | None  # None where only logs were asked for
     status: bool | None  # None before Byzantium: the receipt doesn't say (P2)
     logs: tuple[Log, ...]
+    created: bytes | None = None  # the new contract, as the receipt says
 
 
 def prove(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
@@ -141,7 +142,16 @@ def bind(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
         logs = tuple(bind_logs(tx, receipt.logs, logs_before))
         logs_before += len(logs)
         status = None if receipt.status is None else bool(quantity(receipt.status))
-        executions.append(Execution(sized(tx.hash, 32), tx, status, logs))
+        created = receipt.contract_address
+        executions.append(
+            Execution(
+                hash=sized(tx.hash, 32),
+                transaction=tx,
+                status=status,
+                logs=logs,
+                created=None if created is None else sized(created, 20),
+            )
+        )
     return executions
 
 
@@ -280,6 +290,10 @@ def _prove_withdrawals(block: WireBlock) -> None:
 
 def _bind_transaction(block: WireHeader, tx: WireTransaction, index: int) -> None:
     what = f"transaction {tx.hash}"
+    sized(tx.sender, 20)  # these three are read by decoders, which don't fail
+    quantity(tx.value)
+    if tx.to is not None:
+        sized(tx.to, 20)
     _same(what, "blockHash", tx.block_hash, block.hash)
     _same(what, "blockNumber", tx.block_number, block.number)
     if quantity(tx.transaction_index) != index:
@@ -295,13 +309,22 @@ def _bind_receipt(tx: WireTransaction, receipt: WireReceipt) -> None:
     _same(what, "type", receipt.type, tx.type)
     _same(what, "from", receipt.sender, tx.sender)
     _same(what, "to", receipt.to or "", tx.to or "")
-    if tx.to is None:
-        nonce = receipt.deposit_nonce or tx.nonce  # an OP-stack deposit's own has no nonce
-        created = created_address(sized(tx.sender, 20), quantity(nonce))
-        if receipt.contract_address is None or octets(receipt.contract_address) != created:
-            raise NotProved(f"{what} says that it created {receipt.contract_address}")
-    elif receipt.contract_address is not None:
-        raise NotProved(f"{what} says that it created a contract, which it did not")
+    _bind_creation(what, tx, receipt)
+
+
+def _bind_creation(what: str, tx: WireTransaction, receipt: WireReceipt) -> None:
+    said = receipt.contract_address
+    if tx.to is not None:
+        if said is not None:
+            raise NotProved(f"{what} says that it created a contract, which it did not")
+        return
+    if said is None:
+        if receipt.status is not None and quantity(receipt.status) == 1:
+            raise NotProved(f"{what} doesn't say which contract it created")
+        return  # some nodes name the address of a failed creation, some don't
+    nonce = receipt.deposit_nonce or tx.nonce  # an OP-stack deposit's own bytes have none
+    if octets(said) != created_address(sized(tx.sender, 20), quantity(nonce)):
+        raise NotProved(f"{what} says that it created {said[:80]}, which it can't have")
 
 
 def _same(what: str, name: str, one: str, other: str) -> None:

@@ -9,6 +9,8 @@ Source: ethereum/execution-apis, `src/schemas`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from indexer.model import Unavailable
@@ -155,7 +157,7 @@ class WireTrace(Wire, kw_only=True):
 
     tx_hash: str | None = None
     result: WireFrame | None = None
-    error: str | None = None
+    error: Any = None  # text, or an error object
 
 
 def octets(text: str) -> bytes:

@@ -1,0 +1,156 @@
+"""The questions that an EVM node is asked, one method each; answers come typed.
+
+Where a node has no such block it answers null, and some an error: both are `Missing`, which another
+endpoint may have. All answers of one method call come from one endpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from indexer.chains.evm_wire import (
+    WireBlock,
+    WireHeader,
+    WireLog,
+    WireReceipt,
+    WireTrace,
+    quantity,
+)
+from indexer.chains.jsonrpc import Call, JsonRpc, NodeError, decode
+from indexer.chains.rpc import Endpoint, EndpointFailed
+
+TRACE_TIME_LIMIT: Final = "50s"  # of one transaction, at the node
+
+# "finalized" before there is a finalized block: geth -32000, Besu and Erigon -39001, others null.
+_NOT_YET: Final = (-32000, -39001)
+
+T = TypeVar("T")
+
+_text: Final = msgspec.json.Decoder(str)
+_header: Final = msgspec.json.Decoder(WireHeader | None)
+_block: Final = msgspec.json.Decoder(WireBlock | None)
+_receipts: Final = msgspec.json.Decoder(list[WireReceipt | None] | None)
+_traces: Final = msgspec.json.Decoder(list[WireTrace] | None)
+_logs: Final = msgspec.json.Decoder(list[WireLog] | None)
+
+
+class Missing(EndpointFailed):
+    """The node doesn't have, or doesn't have yet, what another part of its answers speaks of."""
+
+
+class Sized(NamedTuple, Generic[T]):
+    """An answer and its bytes on the wire."""
+
+    value: T
+    size: int
+
+
+class EvmNode:
+    def __init__(self, rpc: JsonRpc) -> None:
+        self._rpc = rpc
+
+    async def chain_id(self, endpoint: Endpoint) -> int:
+        raw = await self._rpc.call(endpoint, "eth_chainId", [])
+        return quantity(decode(endpoint, raw, _text))
+
+    async def header(self, endpoint: Endpoint, block: int | str) -> WireHeader | None:
+        """By height, hash or tag; None where the node has no such block."""
+        return (await self.headers(endpoint, [block]))[0].value
+
+    async def headers(
+        self, endpoint: Endpoint, blocks: Sequence[int | str]
+    ) -> list[Sized[WireHeader | None]]:
+        raws = await self._rpc.batch(endpoint, [_get_block(each, full=False) for each in blocks])
+        return [_sized(endpoint, raw, _header) for raw in raws]
+
+    async def finalized(self, endpoint: Endpoint) -> WireHeader | None:
+        """None until the node knows one; NodeError where it can't ever say."""
+        try:
+            return await self.header(endpoint, "finalized")
+        except NodeError as error:
+            if error.code in _NOT_YET:
+                return None
+            raise
+
+    async def blocks(
+        self, endpoint: Endpoint, blocks: Sequence[int | str]
+    ) -> list[Sized[WireBlock]]:
+        """With full transactions, by height or hash."""
+        raws = await self._rpc.batch(endpoint, [_get_block(each, full=True) for each in blocks])
+        answers = [_sized(endpoint, raw, _block) for raw in raws]
+        return [_present(endpoint, a, "block", b) for a, b in zip(answers, blocks, strict=True)]
+
+    async def receipts(
+        self, endpoint: Endpoint, hashes: Sequence[str]
+    ) -> list[Sized[list[WireReceipt]]]:
+        answers = await self._by_hash(endpoint, "eth_getBlockReceipts", hashes, [], _receipts)
+        complete: list[Sized[list[WireReceipt]]] = []
+        for answer, block in zip(answers, hashes, strict=True):
+            present = [each for each in answer.value if each is not None]
+            if len(present) < len(answer.value):
+                raise Missing(f"{endpoint.name} lacks receipts of block {block}")
+            complete.append(Sized(present, answer.size))
+        return complete
+
+    async def traces(
+        self, endpoint: Endpoint, hashes: Sequence[str]
+    ) -> list[Sized[list[WireTrace]]]:
+        options = {"tracer": "callTracer", "timeout": TRACE_TIME_LIMIT}
+        return await self._by_hash(endpoint, "debug_traceBlockByHash", hashes, [options], _traces)
+
+    async def logs(
+        self, endpoint: Endpoint, hashes: Sequence[str], topics: Sequence[str]
+    ) -> list[Sized[list[WireLog]]]:
+        """Of each block, with one of the topics first; all of them where none is given."""
+        calls = [Call("eth_getLogs", [_filter(topics, blockHash=each)]) for each in hashes]
+        raws = await self._rpc.batch(endpoint, calls)
+        answers = [_sized(endpoint, raw, _logs) for raw in raws]
+        return [_present(endpoint, a, "logs", b) for a, b in zip(answers, hashes, strict=True)]
+
+    async def logs_between(
+        self, endpoint: Endpoint, first: int, last: int, topics: Sequence[str]
+    ) -> tuple[list[Sized[WireHeader | None]], Sized[list[WireLog]]]:
+        """The headers of a range and the range's logs, asked in one batch."""
+        between = _filter(topics, fromBlock=hex(first), toBlock=hex(last))
+        heights = range(first, last + 1)
+        calls = [_get_block(height, full=False) for height in heights]
+        *headers, logs = await self._rpc.batch(endpoint, [*calls, Call("eth_getLogs", [between])])
+        found = _present(endpoint, _sized(endpoint, logs, _logs), "logs", f"{first} to {last}")
+        return [_sized(endpoint, raw, _header) for raw in headers], found
+
+    async def _by_hash(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        hashes: Sequence[str],
+        options: list[Any],
+        decoder: msgspec.json.Decoder[T | None],
+    ) -> list[Sized[T]]:
+        calls = [Call(method, [block, *options]) for block in hashes]
+        raws = await self._rpc.batch(endpoint, calls)
+        answers = [_sized(endpoint, raw, decoder) for raw in raws]
+        return [_present(endpoint, a, method, b) for a, b in zip(answers, hashes, strict=True)]
+
+
+def _get_block(block: int | str, *, full: bool) -> Call:
+    if isinstance(block, int):
+        return Call("eth_getBlockByNumber", [hex(block), full])
+    by_hash = block.startswith("0x")
+    return Call("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", [block, full])
+
+
+def _filter(topics: Sequence[str], **where: str) -> dict[str, Any]:
+    return {**where, "topics": [list(topics)]} if topics else dict(where)
+
+
+def _sized(endpoint: Endpoint, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> Sized[T]:
+    return Sized(decode(endpoint, raw, decoder), memoryview(raw).nbytes)
+
+
+def _present(endpoint: Endpoint, answer: Sized[T | None], what: str, block: int | str) -> Sized[T]:
+    if answer.value is None:
+        raise Missing(f"{endpoint.name} has nothing for {what} {block}")
+    return Sized(answer.value, answer.size)

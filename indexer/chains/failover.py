@@ -1,0 +1,213 @@
+"""Which endpoint is asked: one is followed, the others stand in for it.
+
+The first endpoint of the configuration that works is followed. After `FAILURES` failures in short
+order the next one is, and the first again once it passes its check. Every endpoint is checked
+before its first use and after such a series, because what answers at a URL may have changed (P39).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from indexer.chains.rpc import Endpoint, EndpointFailed
+from indexer.model import Refused, Unavailable
+
+FAILURES: Final = 3  # before another endpoint is followed
+# A success forgets failures only when the last is so old: a node may answer for its head all the
+# time and fail at every block.
+FORGIVE_SECONDS: Final = 30.0
+RETURN_SECONDS: Final = 15.0  # between two looks whether a preferred endpoint works again
+EXCLUDED_SECONDS: Final = 60.0  # before an endpoint that failed its check is checked again
+
+T = TypeVar("T")
+
+
+class Health(StrEnum):
+    UNCHECKED = "unchecked"
+    HEALTHY = "healthy"
+    FAILING = "failing"
+    EXCLUDED = "excluded"  # wrong network, or it can't serve what the settings need
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """How an endpoint does, for operators."""
+
+    name: str
+    state: Health
+    followed: bool
+    error: str | None  # the last failure, until it is forgiven
+
+
+@dataclass(slots=True)
+class _Member:
+    endpoint: Endpoint
+    state: Health = Health.UNCHECKED
+    error: str | None = None
+    failures: int = 0  # not forgiven yet
+    failed_at: float = 0.0
+    excluded_until: float = 0.0
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Endpoints:
+    """A network's endpoints in order of preference.
+
+    `check` raises Refused for an endpoint that must not be used, Unavailable for one that may work
+    later. Work handed in raises Unavailable where another endpoint may do better; whatever else it
+    raises passes through and counts for nothing.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        check: Callable[[Endpoint], Awaitable[None]],
+        clock: Callable[[], float],
+    ) -> None:
+        _name_apart(endpoints)
+        self._members = [_Member(endpoint) for endpoint in endpoints]
+        self._check = check
+        self._clock = clock
+        self._followed = 0
+        self._look_back_at = 0.0
+
+    @property
+    def followed(self) -> Endpoint:
+        return self._members[self._followed].endpoint
+
+    def health(self) -> list[EndpointHealth]:
+        return [
+            EndpointHealth(m.endpoint.name, m.state, at == self._followed, m.error)
+            for at, m in enumerate(self._members)
+        ]
+
+    async def check_all(self) -> None:
+        """Check every endpoint. None healthy: Unavailable if one may recover, else Refused."""
+        outcomes = await asyncio.gather(*(self._try_check(m) for m in self._members))
+        if any(outcome is None for outcome in outcomes):
+            states = [member.state for member in self._members]
+            self._followed = states.index(Health.HEALTHY)
+            self._look_back_at = self._clock() + RETURN_SECONDS
+            return
+        sentence = "; ".join(str(outcome) for outcome in outcomes)
+        if all(isinstance(outcome, Refused) for outcome in outcomes):
+            raise Refused(sentence)
+        raise Unavailable(sentence)
+
+    async def at_followed(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """Do it at the followed endpoint; at the next one when that has failed too often."""
+        await self._look_back()
+        for _ in self._members:
+            at = self._followed
+            try:
+                return await self._use(self._members[at], work)
+            except Unavailable:
+                if self._followed == at:
+                    raise
+        raise Unavailable(self._failures())
+
+    async def at_any(self, work: Callable[[Endpoint], Awaitable[T]]) -> T:
+        """Do it at the followed endpoint, else at any other; Unavailable names all failures."""
+        await self._look_back()
+        failures: list[str] = []
+        for member in [self._members[self._followed], *self._others(self.followed)]:
+            try:
+                return await self._use(member, work)
+            except Unavailable as error:
+                failures.append(str(error))
+        raise Unavailable("; ".join(dict.fromkeys(failures)))
+
+    async def at_others(
+        self, but: Endpoint, work: Callable[[Endpoint], Awaitable[T]]
+    ) -> list[tuple[Endpoint, T | Unavailable]]:
+        """Do it at every endpoint but one, at once; what came of it at each."""
+
+        async def outcome(member: _Member) -> tuple[Endpoint, T | Unavailable]:
+            try:
+                return member.endpoint, await self._use(member, work)
+            except Unavailable as error:
+                return member.endpoint, error
+
+        return await asyncio.gather(*(outcome(member) for member in self._others(but)))
+
+    def blame(self, endpoint: Endpoint, error: Unavailable) -> None:
+        """Count a failure that showed only in comparison with others."""
+        for member in self._members:
+            if member.endpoint is endpoint:
+                self._failed(member, error)
+
+    def _others(self, but: Endpoint) -> list[_Member]:
+        return [member for member in self._members if member.endpoint is not but]
+
+    async def _use(self, member: _Member, work: Callable[[Endpoint], Awaitable[T]]) -> T:
+        try:
+            await self._ready(member)
+            result = await work(member.endpoint)
+        except Unavailable as error:
+            self._failed(member, error)
+            raise
+        if self._clock() - member.failed_at >= FORGIVE_SECONDS:
+            member.failures, member.error = 0, None
+        return result
+
+    async def _ready(self, member: _Member) -> None:
+        """Return if the endpoint has passed its check; raise Unavailable if it doesn't."""
+        if member.state is Health.EXCLUDED and self._clock() < member.excluded_until:
+            raise EndpointFailed(f"{member.endpoint.name} is left out: {member.error}")
+        async with member.checking:
+            if member.state is not Health.HEALTHY:
+                outcome = await self._try_check(member)
+                if outcome is not None:
+                    raise EndpointFailed(str(outcome))
+
+    async def _try_check(self, member: _Member) -> Refused | Unavailable | None:
+        try:
+            await self._check(member.endpoint)
+        except Refused as refused:
+            member.state, member.error = Health.EXCLUDED, str(refused)
+            member.excluded_until = self._clock() + EXCLUDED_SECONDS
+            return refused
+        except Unavailable as error:
+            member.state, member.error = Health.FAILING, str(error)
+            return error
+        member.failures, member.error, member.state = 0, None, Health.HEALTHY
+        return None
+
+    def _failed(self, member: _Member, error: Unavailable) -> None:
+        member.failures += 1
+        member.failed_at = self._clock()
+        if member.state is not Health.EXCLUDED:
+            member.error = str(error)
+            if member.failures >= FAILURES:
+                member.state = Health.FAILING
+        usable = member.failures < FAILURES and member.state is not Health.EXCLUDED
+        if not usable and member is self._members[self._followed]:
+            self._followed = (self._followed + 1) % len(self._members)
+            self._look_back_at = self._clock() + RETURN_SECONDS
+
+    async def _look_back(self) -> None:
+        """Follow a preferred endpoint again if it passes its check now."""
+        if self._followed == 0 or self._clock() < self._look_back_at:
+            return
+        self._look_back_at = self._clock() + RETURN_SECONDS
+        for at, member in enumerate(self._members[: self._followed]):
+            async with member.checking:
+                if await self._try_check(member) is None:
+                    self._followed = at
+                    return
+
+    def _failures(self) -> str:
+        return "; ".join(member.error or "" for member in self._members if member.error)
+
+
+def _name_apart(endpoints: Sequence[Endpoint]) -> None:
+    """Two keys at one provider differ only in what is secret: number them."""
+    seen: dict[str, int] = {}
+    for endpoint in endpoints:
+        times = seen[endpoint.name] = seen.get(endpoint.name, 0) + 1
+        if times > 1:
+            endpoint.name = f"{endpoint.name}#{times}"

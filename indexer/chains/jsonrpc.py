@@ -1,0 +1,153 @@
+"""JSON-RPC 2.0 over a `Transport`: batches whose replies are matched by id, all of them required.
+
+Replies may come in any order, and some of them as errors (P66). What an overloaded node didn't
+answer is asked for again; any other error is a `NodeError`. A node that takes no batches is
+asked one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from indexer.chains.rpc import ATTEMPTS, Endpoint, EndpointFailed, Overloaded, Transport
+
+BATCH_CALLS: Final = 100  # of one HTTP request; geth takes 1,000
+OVERLOADED_CODES: Final = (-32005, 429)  # EIP-1474 "limit exceeded"; some providers' own
+UNSUPPORTED_CODES: Final = (-32601, -32004)  # no such method; EIP-1474 "method not supported"
+
+T = TypeVar("T")
+
+
+class Call(NamedTuple):
+    method: str
+    params: Sequence[Any]
+
+
+class NodeError(EndpointFailed):
+    """The node answered a call with an error."""
+
+    def __init__(self, endpoint: Endpoint, method: str, code: int, said: str) -> None:
+        super().__init__(f"{endpoint.name} answered {method} with error {code}: {said}")
+        self.code = code
+        self.said = said
+
+
+class _Fault(msgspec.Struct):
+    code: int
+    message: str = ""
+
+
+class _Reply(msgspec.Struct):
+    id: int | str | None = None
+    result: msgspec.Raw = msgspec.Raw(b"")  # absent, unlike null
+    error: _Fault | None = None
+
+
+_replies: Final = msgspec.json.Decoder(list[_Reply] | _Reply)
+
+
+class JsonRpc:
+    """Calls to endpoints; each result comes back as JSON text, for its reader to decode."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._ids = count(1)
+
+    async def call(self, endpoint: Endpoint, method: str, params: Sequence[Any]) -> msgspec.Raw:
+        return (await self.batch(endpoint, [Call(method, params)]))[0]
+
+    async def batch(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[msgspec.Raw]:
+        """Each call's result, in the calls' order; raises EndpointFailed unless all are there."""
+        results: list[msgspec.Raw] = []
+        while len(results) < len(calls):
+            size = BATCH_CALLS if endpoint.batches else 1
+            part = calls[len(results) : len(results) + size]
+            replies = await self._ask(endpoint, part)
+            if replies is not None:  # else it refused the batch as such
+                results += replies
+        return results
+
+    async def _ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[msgspec.Raw] | None:
+        """The calls' results; those that met an overloaded node are asked for again."""
+        results: dict[int, msgspec.Raw] = {}
+        for attempt in range(ATTEMPTS):
+            missing = [at for at in range(len(calls)) if at not in results]
+            replies = await self._exchange(endpoint, [calls[at] for at in missing])
+            if replies is None:
+                return None
+            for at, reply in zip(missing, replies, strict=True):
+                if reply.error is None:
+                    results[at] = reply.result
+                else:
+                    self._judge(endpoint, calls[at], reply.error, last=attempt == ATTEMPTS - 1)
+            if len(results) == len(calls):
+                break
+        return [results[at] for at in range(len(calls))]
+
+    def _judge(self, endpoint: Endpoint, call: Call, error: _Fault, *, last: bool) -> None:
+        """Let an overloaded node rest and return; raise any other error."""
+        said = endpoint.clean(error.message)
+        if error.code not in OVERLOADED_CODES:
+            raise NodeError(endpoint, call.method, error.code, said)
+        self._transport.cool(endpoint)
+        if last:
+            raise Overloaded(f"{endpoint.name} is overloaded (error {error.code}: {said})")
+
+    async def _exchange(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[_Reply] | None:
+        """One HTTP request. The replies in the calls' order; None if the node takes no batches."""
+        ids = [next(self._ids) for _ in calls]
+        questions = [
+            {"jsonrpc": "2.0", "id": id_, "method": call.method, "params": call.params}
+            for id_, call in zip(ids, calls, strict=True)
+        ]
+        single = len(questions) == 1
+        body = msgspec.json.encode(questions[0] if single else questions)
+        answer = _decode(endpoint, await self._transport.post(endpoint, body))
+        if isinstance(answer, _Reply):
+            if single:
+                return _match(endpoint, ids, [answer])
+            self._batch_failed(endpoint, calls, answer)
+            return None
+        return _match(endpoint, ids, answer)
+
+    def _batch_failed(self, endpoint: Endpoint, calls: Sequence[Call], answer: _Reply) -> None:
+        """One reply to a whole batch: the node is overloaded, or takes no batches."""
+        if answer.error is None:
+            raise EndpointFailed(f"{endpoint.name} answered {len(calls)} calls with one result")
+        if answer.error.code in OVERLOADED_CODES:
+            self._judge(endpoint, calls[0], answer.error, last=True)
+        endpoint.batches = False
+
+
+def decode(endpoint: Endpoint, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
+    """A result as its reader's type; raises EndpointFailed where it has another shape."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        said = endpoint.clean(str(error))
+        raise EndpointFailed(f"{endpoint.name} answered in an unknown shape: {said}") from None
+
+
+def _decode(endpoint: Endpoint, body: bytes) -> list[_Reply] | _Reply:
+    try:
+        answer: list[_Reply] | _Reply = _replies.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        said = endpoint.clean(str(error))
+        raise EndpointFailed(f"{endpoint.name} answered no valid JSON-RPC: {said}") from None
+    return answer
+
+
+def _match(endpoint: Endpoint, ids: Sequence[int], replies: Sequence[_Reply]) -> list[_Reply]:
+    by_id = {reply.id: reply for reply in replies}
+    if len(replies) != len(ids) or by_id.keys() != set(ids):
+        raise EndpointFailed(
+            f"{endpoint.name} answered {len(by_id.keys() & set(ids))} of {len(ids)} calls"
+        )
+    for reply in by_id.values():
+        if reply.error is None and not memoryview(reply.result).nbytes:
+            raise EndpointFailed(f"{endpoint.name} answered a call with neither result nor error")
+    return [by_id[id_] for id_ in ids]

@@ -1,0 +1,235 @@
+"""The one way in which nodes are asked over HTTP, whatever they speak.
+
+An `Endpoint` is a node's address with its secrets; a `Transport` sends it a request and brings back
+the body, within limits of time and size, and again where that may help: a broken connection after a
+moment, an overloaded node when it says. Everything that goes wrong is an `EndpointFailed` whose
+sentence names the endpoint as `scheme://host:port` and nothing secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType
+from typing import Final
+
+import aiohttp
+import yarl
+
+from indexer.model import Refused, Unavailable
+
+CONNECT_SECONDS: Final = 5.0
+SILENCE_SECONDS: Final = 20.0  # between two pieces of an answer
+CALL_SECONDS: Final = 60.0  # one request, to its last byte
+BODY_BYTES: Final = 256 * 2**20  # of one answer, after decompression
+READ_BUFFER_BYTES: Final = 2**20
+ATTEMPTS: Final = 3  # of one request, where asking again may help
+BACKOFF_SECONDS: Final = 0.2  # doubled with each attempt, and jittered
+COOL_SECONDS: Final = 1.0  # rest of a node that is overloaded and doesn't say for how long
+COOL_LIMIT_SECONDS: Final = 300.0  # the longest rest that a node may ask for
+PATIENCE_SECONDS: Final = 10.0  # the longest rest that a request waits out
+MESSAGE_CHARS: Final = 200  # of a node's own words in a sentence of ours
+SECRET_CHARS: Final = 6  # path parts shorter than it are words like `rpc`, not keys
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class EndpointFailed(Unavailable):
+    """A request to one endpoint failed; the sentence names it."""
+
+
+class Overloaded(EndpointFailed):
+    """The node asks for a rest (HTTP 429 or 503, JSON-RPC -32005)."""
+
+
+class TooSlow(EndpointFailed):
+    """No answer in time: a smaller question may get one."""
+
+
+class TooLarge(EndpointFailed):
+    """The answer is larger than we take: a smaller question may fit."""
+
+
+class Endpoint:
+    """One node's URL and headers.
+
+    `name` is `scheme://host:port`. User, password, path, query and headers may hold keys: they are
+    used for requests and shown nowhere.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+        try:
+            parsed = yarl.URL(url)
+            port = parsed.port
+        except ValueError:
+            raise Refused("an endpoint's URL can't be read") from None
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            raise Refused("an endpoint's URL must start with http:// or https:// and name a host")
+        host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+        self.name = f"{parsed.scheme}://{host}:{port}"
+        self.batches = True  # until it refuses one
+        self.cool_until = 0.0  # by the transport's clock
+        self._url = parsed.with_user(None)
+        self._headers = {"Content-Type": "application/json", **headers}
+        if parsed.user is not None:
+            basic = aiohttp.BasicAuth(parsed.user, parsed.password or "")
+            self._headers["Authorization"] = basic.encode()
+        parts = [part for part in parsed.parts if len(part) >= SECRET_CHARS]
+        known = [parsed.user, parsed.password, *parts, *parsed.query.values(), *headers.values()]
+        self._secrets = sorted({text for text in known if text}, key=len, reverse=True)
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.name}>"
+
+    def clean(self, text: str) -> str:
+        """A node's own words, fit to be shown: no secret of ours, no control characters, short."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        printable = "".join(char if char.isprintable() else " " for char in text)
+        return printable[:MESSAGE_CHARS]
+
+
+class Transport:
+    """HTTP to all endpoints of a network: one session, kept-alive connections, limits."""
+
+    def __init__(
+        self,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        body_bytes: int = BODY_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.clock = clock
+        self._call_seconds = call_seconds
+        self._body_bytes = body_bytes
+        self._sleep = sleep
+        self._jitter = jitter
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def post(self, endpoint: Endpoint, body: bytes) -> bytes:
+        """The JSON text that the endpoint answers to a JSON body; raises EndpointFailed.
+
+        Asked again after a broken connection or a short rest; not after a time-out.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            await self._rest(endpoint)
+            try:
+                return await self._send(endpoint, body)
+            except (TooSlow, TooLarge):
+                raise
+            except EndpointFailed:
+                if attempt == ATTEMPTS:
+                    raise
+            await self._sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * (0.5 + self._jitter()))
+
+    def cool(self, endpoint: Endpoint, seconds: float | None = None) -> None:
+        """Leave an overloaded endpoint alone for a while."""
+        rest = min(COOL_SECONDS if seconds is None else seconds, COOL_LIMIT_SECONDS)
+        endpoint.cool_until = max(endpoint.cool_until, self.clock() + rest)
+
+    async def _rest(self, endpoint: Endpoint) -> None:
+        remaining = endpoint.cool_until - self.clock()
+        if remaining > PATIENCE_SECONDS:
+            raise Overloaded(f"{endpoint.name} asked us to wait; {remaining:.0f} s of it are left")
+        if remaining > 0:
+            await self._sleep(remaining)
+
+    async def _send(self, endpoint: Endpoint, body: bytes) -> bytes:
+        try:
+            async with self._open().post(
+                endpoint._url, data=body, headers=endpoint._headers, allow_redirects=False
+            ) as response:
+                self._judge(endpoint, response)
+                answer = await self._read(endpoint, response)
+        except TimeoutError as error:
+            seconds = self._call_seconds
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                seconds = CONNECT_SECONDS
+            elif isinstance(error, aiohttp.SocketTimeoutError):
+                seconds = SILENCE_SECONDS
+            raise TooSlow(f"{endpoint.name} gave no answer within {seconds:g} s") from None
+        except aiohttp.ClientError as error:
+            raise EndpointFailed(f"{endpoint.name} {_reason(error)}") from None
+        if answer.lstrip()[:1] not in (b"{", b"["):
+            kind = endpoint.clean(response.content_type)
+            raise EndpointFailed(
+                f"{endpoint.name} answered {kind} instead of JSON (HTTP {response.status})"
+            )
+        return answer
+
+    def _judge(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> None:
+        """Statuses that say it all. Others may come with an answer in the node's own terms."""
+        if response.status in (429, 503):
+            self.cool(endpoint, _retry_after(response))
+            raise Overloaded(f"{endpoint.name} is overloaded (HTTP {response.status})")
+        if response.status in (401, 403):
+            raise EndpointFailed(
+                f"{endpoint.name} refuses us (HTTP {response.status}): check its credentials"
+            )
+
+    async def _read(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> bytes:
+        chunks, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self._body_bytes:
+                raise TooLarge(
+                    f"{endpoint.name} answered more than {self._body_bytes // 2**20} MiB"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(
+                    total=self._call_seconds,
+                    sock_connect=CONNECT_SECONDS,
+                    sock_read=SILENCE_SECONDS,
+                ),
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=READ_BUFFER_BYTES,
+            )
+        return self._session
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+    """Seconds that a `Retry-After` header asks for; None where it says nothing usable."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    """Why a connection failed, without the library's own text, which may hold the URL."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return "has a TLS certificate that is not valid"
+        case aiohttp.ClientConnectorDNSError():
+            return "can't be found: its name does not resolve"
+        case aiohttp.ClientConnectorError():
+            return f"can't be reached: {error.os_error.strerror or 'no connection'}"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return "closed the connection"
+        case aiohttp.ClientPayloadError():
+            return "broke off in the middle of its answer"
+        case _:
+            return f"can't be asked ({type(error).__name__})"
