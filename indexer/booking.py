@@ -80,13 +80,15 @@ class Booking:
         What is stored already is placed again, whatever is watched by now; only what is new is
         matched by today's rules. `above`: load the deposits that a swap displaces as well.
         """
-        self._coins = await ledger.coins(self._connection, self._network)
         txs = list({t.tx for block in blocks for t in block.transfers})
+        if not txs and above is None:
+            return
         standing: dict[Identity, list[Deposit]] = {}
         for deposit in await ledger.deposits_of(self._connection, self._network, txs, above):
             self._deposits[deposit.id] = deposit
             standing.setdefault(_identity(deposit), []).append(deposit)
         watchers = await self._watchers(blocks)
+        await self._load_coins({t.asset for block in blocks for t in block.transfers})
         for block in blocks:
             for transfer in block.transfers:
                 known = standing.get(
@@ -123,8 +125,9 @@ class Booking:
 
     async def require_again(self) -> None:
         """Apply changed settings to what is not confirmed yet."""
-        self._coins = await ledger.coins(self._connection, self._network)
-        for deposit in await ledger.detected(self._connection, self._network):
+        waiting = await ledger.detected(self._connection, self._network)
+        await self._load_coins({deposit.asset for deposit in waiting})
+        for deposit in waiting:
             coin = self._coins[deposit.asset]
             deposit.require(coin.required(deposit.units, self._confirmations))
             self._deposits[deposit.id] = deposit
@@ -137,17 +140,17 @@ class Booking:
 
     async def store(self) -> int:
         """Write what changed; returns the number of events made."""
-        if not self._coins:
-            self._coins = await ledger.coins(self._connection, self._network)
+        changed = [deposit for deposit in self._deposits.values() if deposit.changed]
+        await self._load_coins({deposit.asset for deposit in changed})
         return await ledger.store(
-            self._connection,
-            list(self._deposits.values()),
-            self._coins,
-            self._codec,
-            self._moment.now,
+            self._connection, changed, self._coins, self._codec, self._moment.now
         )
 
     # ---------------------------------------------------------------- inside
+
+    async def _load_coins(self, assets: set[bytes]) -> None:
+        if missing := assets - self._coins.keys():
+            self._coins |= await ledger.coins(self._connection, self._network, missing)
 
     async def _watchers(self, blocks: Sequence[Found]) -> dict[bytes, list[Watcher]]:
         """Who registered a recipient or a sender of these blocks."""

@@ -107,7 +107,8 @@ async def set_back(
     await connection.execute(
         """
         update cursor
-           set height = $2::bigint, hash = $3, version = version + 1, watch_version = watch_version + 1,
+           set height = $2::bigint, hash = $3,
+               version = version + 1, watch_version = watch_version + 1,
                finalized = least(finalized, $2::bigint), rewinds = rewinds + 1,
                rewound_from = greatest(rewound_from, height)
          where network = $1

@@ -54,7 +54,7 @@ class Rules(Protocol):
     """The settings of a network that its follower acts on."""
 
     @property
-    def confirmations(self) -> int | str: ...  # or "finalized"
+    def required(self) -> int | None: ...  # confirmations; None: "finalized"
     @property
     def finality(self) -> str: ...  # "network" | "depth"
     @property
@@ -86,11 +86,6 @@ class Follower:
         self._pipeline: AsyncGenerator[Block, None] | None = None
         self._named: Header | None = None  # the finalized block, until our branch reaches it
         self._asked_finalized = float("-inf")
-
-    @property
-    def confirmations(self) -> int | None:
-        setting = self._rules.confirmations
-        return None if setting == "finalized" else int(setting)
 
     async def step(self) -> Outcome:
         """Decide one thing and do it.
@@ -364,7 +359,7 @@ class Follower:
         self.lag = None if self.head is None else max(0, self.head - moment.height)
 
     def _booking(self, connection: asyncpg.Connection, moment: Moment) -> Booking:
-        return Booking(connection, self.network, self._chain.codec, self.confirmations, moment)
+        return Booking(connection, self.network, self._chain.codec, self._rules.required, moment)
 
     async def _store_headers(
         self, connection: asyncpg.Connection, headers: Sequence[Header], moment: Moment

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -58,9 +58,15 @@ def coin_from(row: Mapping[str, Any]) -> Coin:
     )
 
 
-async def coins(connection: asyncpg.Connection, network: str) -> dict[bytes, Coin]:
-    """A network's coins by asset."""
-    rows = await connection.fetch(f"select {_COIN} from coin where network = $1", network)  # noqa: S608
+async def coins(
+    connection: asyncpg.Connection, network: str, assets: Iterable[bytes]
+) -> dict[bytes, Coin]:
+    """A network's coins of these assets."""
+    rows = await connection.fetch(
+        f"select {_COIN} from coin where network = $1 and asset = any ($2)",  # noqa: S608
+        network,
+        list(assets),
+    )
     return {row["asset"]: coin_from(row) for row in rows}
 
 
@@ -231,7 +237,7 @@ async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit | 
 
 async def store(
     connection: asyncpg.Connection,
-    deposits: Sequence[Deposit],
+    changed: Sequence[Deposit],
     coins_by_asset: Mapping[bytes, Coin],
     codec: Codec,
     at: datetime,
@@ -240,7 +246,6 @@ async def store(
 
     Stale if a new one exists by now: two writers found the same transfer at the same time.
     """
-    changed = [d for d in deposits if d.changed]
     new = [d for d in changed if d.created_at is None]
     if new and await _insert(connection, new, at) != len(new):
         raise Stale("another writer found the same transfer")

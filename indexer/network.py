@@ -13,9 +13,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from indexer import origin
+from indexer import config, origin
 from indexer.chains import Chain
-from indexer.config import NetworkSettings
 from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
@@ -48,7 +47,7 @@ class Network:
     """A configured network over its chain and the database."""
 
     def __init__(
-        self, network: str, settings: NetworkSettings, chain: Chain, pool: asyncpg.Pool
+        self, network: str, settings: config.Network, chain: Chain, pool: asyncpg.Pool
     ) -> None:
         self.id = network
         self.chain = chain
@@ -67,16 +66,17 @@ class Network:
         async def connect() -> float | None:
             nonlocal opened
             await self._declare()
-            identity = await self.chain.connect()
-            await origin.identify(self._pool, self.id, identity)
-            await origin.begin(self._pool, self.chain, self.id, self._settings)
-            opened = True
+            try:
+                identity = await self.chain.connect()
+                await origin.identify(self._pool, self.id, identity)
+                await origin.begin(self._pool, self.chain, self.id, self._settings)
+            except Refused as problem:
+                await self._say(NetworkState.REFUSED, str(problem))
+            else:
+                opened = True
             return None
 
-        try:
-            await self._repeat(stop, connect, self._unreachable)
-        except Refused as problem:
-            await self._say(NetworkState.REFUSED, str(problem))
+        await self._repeat(stop, connect, self._unreachable)
         return opened
 
     async def follow(self, stop: asyncio.Event, holder: UUID) -> None:
@@ -136,6 +136,9 @@ class Network:
             except Stale as moved:
                 log.debug("stale", network=self.id, reason=str(moved))
                 delay = 0.0
+            except Refused as problem:  # what the endpoints serve can't be followed any more
+                await self._say(NetworkState.HALTED, str(problem))
+                delay = BACKOFF_SECONDS[-1]
             except Unavailable as problem:
                 await failed(problem)
                 delay = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]

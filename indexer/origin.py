@@ -27,7 +27,7 @@ class Rules(Protocol):
     @property
     def reorg_window(self) -> int: ...
     @property
-    def confirmations(self) -> int | str: ...  # or "finalized"
+    def required(self) -> int | None: ...  # confirmations; None: "finalized"
     @property
     def coin(self) -> str: ...
     @property
@@ -152,11 +152,10 @@ async def _same_coin(pool: asyncpg.Pool, network: str, coin: str) -> None:
 
 async def _require_again(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules) -> None:
     """The network's `confirmations` may have changed while the process was down."""
-    default = None if rules.confirmations == "finalized" else int(rules.confirmations)
     async with pool.acquire() as connection, connection.transaction():
         cursor = await cursors.lock(connection, network)
         if cursor is not None:
             moment = Moment(cursor.height, cursor.finalized, await cursors.now(connection))
-            booking = Booking(connection, network, chain.codec, default, moment)
+            booking = Booking(connection, network, chain.codec, rules.required, moment)
             await booking.require_again()
             await booking.store()

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 class Rules(Protocol):
     @property
-    def confirmations(self) -> int | str: ...  # or "finalized"
+    def required(self) -> int | None: ...  # confirmations; None: "finalized"
 
 
 class Scanner:
@@ -38,9 +38,7 @@ class Scanner:
         self, network: str, rules: Rules, chain: Chain, pool: asyncpg.Pool, watch: WatchSet
     ) -> None:
         self.network = network
-        self._confirmations = (
-            None if rules.confirmations == "finalized" else int(rules.confirmations)
-        )
+        self._rules = rules
         self._chain = chain
         self._pool = pool
         self._watch = watch
@@ -70,7 +68,7 @@ class Scanner:
         async with self._pool.acquire() as connection, connection.transaction():
             moment = await self._hold(connection, cursor, headers)
             booking = Booking(
-                connection, self.network, self._chain.codec, self._confirmations, moment
+                connection, self.network, self._chain.codec, self._rules.required, moment
             )
             await booking.find(found)
             events = await booking.store()

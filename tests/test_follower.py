@@ -274,7 +274,7 @@ async def test_finality_is_the_nodes_and_never_goes_back_or_ahead_of_our_branch(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("indexer.follower.FINALIZED_SECONDS", 0.0)
-    world = await world_with_alice(pool, Rules(confirmations="finalized"))
+    world = await world_with_alice(pool, Rules(required=None))
     world.chain.final_depth = 100
     paid = payment(1, (ALICE, 5))
     await advance(world, 6, paid)

@@ -31,7 +31,7 @@ TABLES = "account, network, cursor, lease, block, coin, watched_address, scan, d
 
 @dataclass
 class Rules:
-    confirmations: int | str = 3
+    required: int | None = 3
     finality: str = "network"
     reorg_window: int = WINDOW
     start: int | str = "latest"

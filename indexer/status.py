@@ -1,0 +1,46 @@
+"""What `depositd status` says: where each network stands and what the callbacks owe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+
+async def networks(pool: asyncpg.Pool) -> list[dict[str, Any]]:
+    """The networks that this database knows, as the API lists them."""
+    rows = await pool.fetch(
+        """
+        select n.id, n.family, n.state, n.reason, n.head, c.height, c.finalized
+          from network n left join cursor c on c.network = n.id order by n.id
+        """
+    )
+    return [
+        {
+            "network": row["id"],
+            "family": row["family"],
+            "state": row["state"],
+            "cursor": row["height"],
+            "head": row["head"],
+            "lag": None
+            if row["head"] is None or row["height"] is None
+            else max(0, row["head"] - row["height"]),
+            "finalized": None if row["finalized"] in (None, -1) else row["finalized"],
+            "reason": row["reason"],
+        }
+        for row in rows
+    ]
+
+
+async def deliveries(pool: asyncpg.Pool) -> dict[str, int]:
+    """Deliveries by what they wait for; `exhausted` ones wait for a resend."""
+    row = await pool.fetchrow(
+        """
+        select count(*) filter (where held_since is null and due_at <= clock()) as due,
+               count(*) filter (where held_since is null and attempts > 0) as retrying,
+               count(*) filter (where held_since is not null) as held,
+               (select count(*) from delivery_done where state = 'exhausted') as exhausted
+          from delivery
+        """
+    )
+    return dict(row)
