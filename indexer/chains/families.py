@@ -1,0 +1,37 @@
+"""The families of networks: a line each. A network of a known family is configuration alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, Protocol
+
+from indexer.chains import Chain, Codec
+from indexer.chains.evm import EvmChain
+from indexer.chains.evm_codec import EvmCodec
+
+
+class _Family(NamedTuple):
+    chain: Callable[[Any], Chain]  # from the family's own settings; not connected yet
+    codec: Callable[[Any], Codec]
+
+
+_FAMILIES: Final[Mapping[str, _Family]] = {
+    "evm": _Family(EvmChain, lambda _: EvmCodec()),
+}
+
+
+class Settings(Protocol):
+    """A network's settings, of whatever family."""
+
+    @property
+    def family(self) -> str: ...
+
+
+def open_chain(network: str, settings: Settings) -> Chain:
+    """The adapter of a configured network, not connected yet."""
+    return _FAMILIES[settings.family].chain(settings)
+
+
+def codec(settings: Settings) -> Codec:
+    """How a configured network writes addresses and hashes, without any connection."""
+    return _FAMILIES[settings.family].codec(settings)
