@@ -1,0 +1,124 @@
+"""A receiver of callbacks: verifies with the public library, remembers all, and may misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.harness.server import serve
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request that verified, whatever was answered."""
+
+    id: str
+    body: bytes
+    accepted: bool
+    at: float  # monotonic seconds
+
+    @property
+    def event(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+    @property
+    def deposit(self) -> str:
+        found: str = self.event["data"]["id"]
+        return found
+
+    @property
+    def sequence(self) -> int:
+        found: int = self.event["data"]["sequence"]
+        return found
+
+    @property
+    def type(self) -> str:
+        found: str = self.event["type"]
+        return found
+
+
+@dataclass
+class Receiver:
+    """`fail` is the chance of a 500, `delay` the longest wait in seconds; both by a seeded rule."""
+
+    fail: float = 0.0
+    delay: float = 0.0
+    seed: int = 0
+    url: str = ""
+    secrets: list[str] = field(default_factory=list)
+    requests: list[Received] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # why a request did not verify
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    @property
+    def accepted(self) -> list[Received]:
+        return [each for each in self.requests if each.accepted]
+
+    def of(self, deposit: str) -> list[str]:
+        """The types of a deposit's events in the order in which they were first accepted."""
+        seen = {each.id: each.type for each in self.accepted if each.deposit == deposit}
+        return list(seen.values())
+
+    def check(self) -> None:
+        """Everything verified, an id has one body, and a deposit's events came in order."""
+        assert not self.refused, self.refused[:3]
+        bodies: dict[str, bytes] = {}
+        for each in self.requests:
+            first = bodies.setdefault(each.id, each.body)
+            assert first == each.body, f"{each.id} changed its bytes"
+        for deposit, sequences in _sequences(self.requests).items():
+            assert sequences == sorted(sequences), f"{deposit} came in the order {sequences}"
+
+    async def handle(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        if not self._verifies(body, dict(request.headers)):
+            return web.Response(status=401)
+        accepted = self._random.random() >= self.fail
+        name = request.headers["webhook-id"]
+        self.requests.append(Received(name, body, accepted, time.monotonic()))
+        await asyncio.sleep(self._random.random() * self.delay)
+        return web.Response(status=204 if accepted else 500)
+
+    def _verifies(self, body: bytes, headers: dict[str, str]) -> bool:
+        lower = {name.lower(): value for name, value in headers.items()}
+        reasons = []
+        for secret in self.secrets:
+            try:
+                Webhook(secret).verify(body, lower)
+            except WebhookVerificationError as error:
+                reasons.append(str(error))
+            else:
+                return True
+        self.refused.append("; ".join(reasons) or "no secret is known yet")
+        return False
+
+
+@asynccontextmanager
+async def receiver(fail: float = 0.0, delay: float = 0.0, seed: int = 0) -> AsyncIterator[Receiver]:
+    """A running receiver on a loopback port of its own."""
+    made = Receiver(fail, delay, seed)
+    app = web.Application()
+    app.router.add_post("/callback", made.handle)
+    async with serve(app) as base:
+        made.url = f"{base}/callback"
+        yield made
+
+
+def _sequences(requests: Iterable[Received]) -> dict[str, list[int]]:
+    """For each deposit the sequences of its requests, in the order of arrival."""
+    found: dict[str, list[int]] = {}
+    for each in requests:
+        found.setdefault(each.deposit, []).append(each.sequence)
+    return found
