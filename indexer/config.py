@@ -1,0 +1,362 @@
+"""Settings from TOML and the environment, every problem reported at once.
+
+Source of every key, default and rule: the contract's "Configuration". What validates is a frozen
+`Settings`; what does not is one `ConfigError` that names every wrong key and shows no value that
+may hold a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from indexer import config_source
+from indexer.config_values import (
+    NAME,
+    NATIVE_COINS,
+    HeaderName,
+    HeaderValue,
+    HttpUrl,
+    Listen,
+    Name,
+    NativeCoin,
+    PostgresUrl,
+    Range,
+    ReadableFile,
+    Secret,
+    Text,
+    WsUrl,
+    matching,
+    shown,
+    whole_or,
+)
+from indexer.model import MAX_DECIMALS, Refused
+
+DEFAULT_FILE: Final = Path("depositd.toml")  # read from the working directory where none is named
+MAX_REORG_WINDOW: Final = 100_000  # blocks; each is a stored header and, in a swap, a fetched block
+MAX_POLL_INTERVAL: Final = 3600.0  # seconds
+
+
+Table = TypeVar("Table", bound="_Table")
+
+
+class ConfigError(Refused):
+    """The settings are wrong; `problems` has a sentence for each thing to mend."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+
+class Api(_Table):
+    """`[api]`"""
+
+    listen: Listen = "127.0.0.1:8080"
+    admin_key: Secret | None = Field(default=None, repr=False)
+    tls_cert: ReadableFile | None = None
+    tls_key: ReadableFile | None = None
+    trusted_proxies: tuple[Range, ...] = ()
+
+    @field_validator("tls_key")
+    @classmethod
+    def _both_or_none(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "tls_cert" in info.data and (value is None) != (info.data["tls_cert"] is None):
+            raise ValueError("tls_cert and tls_key stand together or not at all")
+        return value
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class Callbacks(_Table):
+    """`[callbacks]`"""
+
+    allow_private: StrictBool = False
+    allow_http: StrictBool = False
+
+
+class Endpoint(_Table):
+    """One node of a network. Its URLs and headers may hold secrets: show `name`, never them."""
+
+    url: HttpUrl
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    ws: WsUrl | None = None
+
+    @property
+    def name(self) -> str:
+        """scheme://host:port, for logs and errors."""
+        return shown(self.url)
+
+    def __repr_args__(self) -> Iterator[tuple[str, str]]:
+        yield "name", self.name
+
+
+class Network(_Table):
+    """What `[networks.ID]` has in every family. A family is a subclass and an entry in FAMILIES."""
+
+    unique: ClassVar[tuple[str, ...]] = ("coin", "label")  # keys that no two networks share
+
+    id: Name
+    family: str
+    label: Text | None = None  # the exchange-style routes take it for the id
+    coin: StrictStr
+    symbol: Text
+    decimals: Annotated[StrictInt, Field(ge=0, le=MAX_DECIMALS)]
+    reorg_window: Annotated[StrictInt, Field(ge=1, le=MAX_REORG_WINDOW)] = 128
+    confirmations: Annotated[int | Literal["finalized"], whole_or("finalized", 1)]
+    finality: Literal["network", "depth"] = "network"
+    start: Annotated[int | Literal["latest"], whole_or("latest", 0)] = "latest"
+    poll_interval: Annotated[
+        StrictFloat, Field(gt=0, le=MAX_POLL_INTERVAL, allow_inf_nan=False)
+    ] = 1.0  # seconds
+
+    @field_validator("coin")
+    @classmethod
+    def _coin_id(cls, value: str, info: ValidationInfo) -> str:
+        if "id" in info.data:  # else it may be the default, and the id's problem is told already
+            return matching(value, NAME)
+        return value
+
+    @field_validator("confirmations")
+    @classmethod
+    def _within_the_window(cls, value: int | str, info: ValidationInfo) -> int | str:
+        window = info.data.get("reorg_window")
+        if window is not None and isinstance(value, int) and value > window:
+            raise ValueError(f"{value} is more than reorg_window ({window})")
+        return value
+
+    @property
+    def required(self) -> int | None:
+        """`confirmations` as deposits hold it: None means "when the network calls it final"."""
+        return self.confirmations if isinstance(self.confirmations, int) else None
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        """The raw table with the defaults that depend on other keys of it."""
+        return table
+
+
+def _endpoint(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
+class EvmNetwork(Network):
+    """`[networks.ID]` with `family = "evm"`."""
+
+    family: Literal["evm"]
+    chain_id: Annotated[StrictInt, Field(ge=1)]
+    endpoints: tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...]
+    native: Literal["off", "transactions", "traces"] = "transactions"
+    verify: Literal["full", "bloom", "off"] = "full"
+    quorum: Annotated[StrictInt, Field(ge=1)] = 1
+
+    unique: ClassVar[tuple[str, ...]] = (*Network.unique, "chain_id")
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        chain_id = table.get("chain_id")
+        known = NATIVE_COINS.get(chain_id) if type(chain_id) is int else None
+        known = known or NativeCoin(None, None)
+        coin = table.get("coin", known.id or table["id"])
+        symbol = known.symbol or str(coin).upper()
+        return {"coin": coin, "symbol": symbol, "decimals": known.decimals, **table}
+
+    @field_validator("endpoints")
+    @classmethod
+    def _some_and_no_twins(cls, value: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+        if not value:
+            raise ValueError("must name at least one node")
+        urls = [endpoint.url.rstrip("/") for endpoint in value]
+        for index, url in enumerate(urls):
+            if (first := urls.index(url)) < index:
+                raise ValueError(f"number {index + 1} is the same as number {first + 1}")
+        return value
+
+    @field_validator("quorum")
+    @classmethod
+    def _reachable(cls, value: int, info: ValidationInfo) -> int:
+        endpoints = info.data.get("endpoints")
+        if endpoints is not None and value > len(endpoints):
+            raise ValueError(f"{value} endpoints can never agree where there are {len(endpoints)}")
+        return value
+
+
+FAMILIES: Final[Mapping[str, type[Network]]] = {"evm": EvmNetwork}
+
+
+class Settings(_Table):
+    """Everything in `depositd.toml`, with the environment over it."""
+
+    database: PostgresUrl | None = Field(default=None, repr=False)  # None: the embedded one
+    data_dir: Path = Path(".depositd")
+    secret_key: Secret | None = Field(default=None, repr=False)
+    api: Api = Api()
+    networks: dict[str, Network] = Field(default_factory=dict)
+    callbacks: Callbacks = Callbacks()
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
+
+    @field_validator("secret_key")
+    @classmethod
+    def _goes_with_database(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("database") is not None:
+            raise ValueError("is required with `database`: it encrypts the secrets stored there")
+        return value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences for the log: what was given and has no effect."""
+        return self._warnings
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings of a file (None: `depositd.toml` if there is one) with `environ` over them.
+
+    Raises ConfigError with every problem at once. No networks is no problem here.
+    """
+    if path is None and DEFAULT_FILE.is_file():
+        path = DEFAULT_FILE
+    try:
+        tables = {} if path is None else config_source.read(path)
+    except Refused as problem:
+        raise ConfigError([str(problem)]) from None
+    warnings = config_source.overlay(tables, environ, Settings, FAMILIES)
+    problems: list[str] = []
+    networks = _networks(tables.pop("networks", {}), problems)
+    settings = _validate(Settings, tables, (), problems)
+    if problems or settings is None:
+        raise ConfigError(problems)
+    settings = settings.model_copy(update={"networks": networks})
+    settings._warnings = tuple(warnings)
+    return settings
+
+
+def _validate(
+    model: type[Table], table: Any, place: config_source.Place, problems: list[str]
+) -> Table | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        problems += config_source.sentences(error, model, place)
+        return None
+
+
+def _networks(tables: Any, problems: list[str]) -> dict[str, Network]:
+    """Every network by its own family's rules, then what no two may share."""
+    if not isinstance(tables, dict):
+        problems.append("networks: must be a table")
+        return {}
+    networks = {}
+    filled: dict[str, dict[str, Any]] = {}
+    for name, table in tables.items():
+        family = _family(name, table, problems)
+        if family is None:
+            continue
+        filled[name] = family.filled({**table, "id": name})
+        network = _validate(family, filled[name], ("networks", name), problems)
+        if network is not None:
+            networks[name] = network
+    for name, table in filled.items():
+        problems += _clashes(name, table, filled)
+    return networks
+
+
+def _family(name: str, table: Any, problems: list[str]) -> type[Network] | None:
+    known = ", ".join(FAMILIES)
+    if not isinstance(table, dict):
+        problems.append(f"networks.{name}: must be a table")
+        return None
+    if "id" in table:
+        problems.append(f"networks.{name}: unknown key `id`; a network's id is its table's name")
+    family = table.get("family")
+    if family is None:
+        problems.append(f"networks.{name}.family: is missing; known: {known}")
+    elif not isinstance(family, str) or family not in FAMILIES:
+        problems.append(f"networks.{name}.family: is no known family; known: {known}")
+    return FAMILIES.get(family) if isinstance(family, str) else None
+
+
+def _clashes(name: str, table: dict[str, Any], tables: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What this network shares with one that stands before it."""
+    others = list(tables)[: list(tables).index(name)]
+    for key in FAMILIES[table["family"]].unique:
+        mine = table.get(key)
+        twins = [o for o in others if mine == tables[o].get(key) and type(mine) in (int, str)]
+        if twins:
+            yield f"networks.{name}.{key}: networks.{twins[0]} has the same"
+    label = table.get("label")
+    if label != name and isinstance(label, str) and label in tables:
+        yield f"networks.{name}.label: another network has it as its id"
+
+
+EXAMPLE: Final = """\
+# depositd's settings. Every key can also be given in the environment, as DEPOSITD_ and the key in
+# capitals, tables joined by two underscores: DEPOSITD_NETWORKS__ETHEREUM__CONFIRMATIONS=20. The
+# environment wins. What is commented out stands at its default.
+
+# Left out: a PostgreSQL of its own under data_dir. With it, secret_key is required.
+# database = "postgresql://depositd:password@localhost/depositd"
+# data_dir = ".depositd"
+
+# Encrypts the secrets that the database holds; at least 16 characters. Another one than the
+# database began with is refused. The embedded PostgreSQL gets one made: data_dir/secret.key
+# secret_key = ""
+
+[api]
+# listen = "127.0.0.1:8080"
+# admin_key = ""                  # an operator's key, valid as long as it stands here
+# tls_cert = "cert.pem"           # both, or none
+# tls_key = "key.pem"
+# trusted_proxies = []            # like ["10.0.0.0/8"]: whose X-Forwarded-For is believed
+
+# One table for each followed chain; its name is the network's id everywhere.
+[networks.ethereum]
+family = "evm"
+chain_id = 1
+endpoints = [
+    "http://127.0.0.1:8545",
+    # { url = "http://node-b:8545", headers = { Authorization = "…" }, ws = "ws://node-b:8546" },
+]
+confirmations = 12                # blocks, or "finalized": when the network calls it final
+# coin = "eth"                    # native coin's id; known for known chains, else the network's id
+# symbol = "ETH"
+# decimals = 18
+# finality = "network"            # "depth": final once reorg_window deep, for chains that can't say
+# reorg_window = 128              # blocks that may be replaced; one more halts this network, loudly
+# start = "latest"                # or a height; read only before the first block
+# poll_interval = 1.0             # seconds
+# native = "transactions"         # "off" | "transactions" | "traces" (internal payments as well)
+# verify = "full"                 # how a block is proved: "full" | "bloom" | "off"
+# quorum = 1                      # endpoints that must name the same block before it counts
+
+[callbacks]
+# Development only: callbacks may go to loopback, to private ranges and to any port; to http://.
+# allow_private = false
+# allow_http = false
+"""

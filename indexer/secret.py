@@ -1,0 +1,48 @@
+"""What is stored and must not be read by who reads the database: encrypted under `secret_key`."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from indexer.model import Impossible
+
+KEY_BYTES: Final = 32  # AES-256
+NONCE_BYTES: Final = 12  # random; safe for 2^32 secrets under one key (NIST SP 800-38D, 8.3)
+VERSION: Final = b"\x01"  # of the sealed form: version, nonce, ciphertext with its tag
+
+
+class Vault:
+    """Encrypts and decrypts with keys derived from the installation's `secret_key`."""
+
+    def __init__(self, secret_key: str) -> None:
+        self._cipher = AESGCM(_derive(secret_key, b"depositd stored secrets 1"))
+        # Derived beside the key, so it tells whether two keys are the same and nothing else.
+        self.fingerprint = _derive(secret_key, b"depositd key fingerprint 1")
+
+    def __repr__(self) -> str:
+        return "Vault()"
+
+    def encrypt(self, plain: bytes, bound_to: str) -> bytes:
+        """The sealed form; it opens only with the same `bound_to`, say the id of its owner."""
+        nonce = os.urandom(NONCE_BYTES)
+        return VERSION + nonce + self._cipher.encrypt(nonce, plain, bound_to.encode())
+
+    def decrypt(self, sealed: bytes, bound_to: str) -> bytes:
+        """What `encrypt` sealed. Raises Impossible if it was altered, moved, or sealed otherwise."""
+        nonce, body = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+        try:
+            if sealed[:1] != VERSION or len(nonce) != NONCE_BYTES:
+                raise InvalidTag
+            return self._cipher.decrypt(nonce, body, bound_to.encode())
+        except InvalidTag:
+            raise Impossible(f"the stored secret of {bound_to} does not open") from None
+
+
+def _derive(secret_key: str, purpose: bytes) -> bytes:
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(secret_key.encode())
