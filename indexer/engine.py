@@ -1,0 +1,138 @@
+"""The composition root: settings and an installation become running networks, dispatcher and API.
+
+Parts run beside each other and fall one at a time: a network that is refused leaves the others at
+their pace, and a part that meets the impossible stops loudly, alone, and makes the exit non-zero.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+
+from callbacks import api as callback_routes
+from callbacks.dispatcher import Dispatcher
+from indexer import config
+from indexer.api.context import Context
+from indexer.api.server import serve
+from indexer.chains import Token
+from indexer.chains.families import codec, open_chain
+from indexer.installation import Installation
+from indexer.model import Refused
+from indexer.network import Network, NetworkState
+
+ROLES: Final = ("api", "follower", "dispatcher", "scanner")
+
+log = structlog.get_logger()
+
+
+class Engine:
+    """One process's share of the work."""
+
+    def __init__(
+        self,
+        settings: config.Settings,
+        installation: Installation,
+        roles: Collection[str] = ROLES,
+        networks: Mapping[str, config.Network] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._installation = installation
+        self._roles = roles
+        self._holder = uuid4()
+        chosen = settings.networks if networks is None else networks
+        self.networks = {
+            name: Network(name, network, open_chain(name, network), installation.pool)
+            for name, network in chosen.items()
+        }
+        self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def run(self, stop: asyncio.Event) -> int:
+        """Run the parts until `stop`, then let each finish what is in hand; returns an exit code."""
+        self._warn()
+        running = {
+            asyncio.create_task(part, name=name): name for name, part in self._parts(stop).items()
+        }
+        failed = False
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while running:
+                done, _ = await asyncio.wait(
+                    {*running, *([] if stopping.done() else [stopping])},
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done & running.keys():
+                    name = running.pop(task)
+                    if (error := task.exception()) is not None:
+                        failed = True
+                        log.critical("part stopped", part=name, exc_info=error)
+                if self.networks and not self._any_network_left():
+                    failed = True
+                    stop.set()
+        finally:
+            stopping.cancel()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            for network in self.networks.values():
+                await network.chain.close()
+        return int(failed)
+
+    def _parts(self, stop: asyncio.Event) -> dict[str, Coroutine[Any, Any, None]]:
+        parts: dict[str, Coroutine[Any, Any, None]] = {
+            f"network {name}": self._network(network, stop)
+            for name, network in self.networks.items()
+        }
+        if "dispatcher" in self._roles:
+            parts["dispatcher"] = Dispatcher(
+                self._installation.pool, self._installation.vault, self._settings.callbacks
+            ).run(stop)
+        if "api" in self._roles:
+            parts["api"] = serve(self._context(), stop, self.api_url, [callback_routes.add_routes])
+        return parts
+
+    async def _network(self, network: Network, stop: asyncio.Event) -> None:
+        if not await network.open(stop):
+            return
+        async with asyncio.TaskGroup() as tasks:
+            if "follower" in self._roles:
+                tasks.create_task(network.follow(stop, self._holder))
+            if "scanner" in self._roles:
+                tasks.create_task(network.scan(stop, self._holder))
+
+    def _any_network_left(self) -> bool:
+        return any(n.state is not NetworkState.REFUSED for n in self.networks.values())
+
+    def _warn(self) -> None:
+        callbacks = self._settings.callbacks
+        if callbacks.allow_private:
+            log.warning("callbacks.allow_private is on: for development only")
+        if callbacks.allow_http:
+            log.warning("callbacks.allow_http is on: for development only")
+
+    def _context(self) -> Context:
+        return Context(
+            pool=self._installation.pool,
+            settings=self._settings,
+            vault=self._installation.vault,
+            codecs={name: codec(network) for name, network in self._settings.networks.items()},
+            tokens=self._token,
+            roles=tuple(self._roles),
+            ready=self._not_ready,
+        )
+
+    async def _token(self, network: str, asset: bytes) -> Token:
+        if network not in self.networks:
+            raise Refused(f"this process does not run network {network}")
+        return await self.networks[network].chain.token(asset)
+
+    async def _not_ready(self) -> list[str]:
+        """Why a role of this process can't work now."""
+        return [
+            f"network {name}: {network.state}: {network.reason}"
+            for name, network in self.networks.items()
+            if network.state in (NetworkState.REFUSED, NetworkState.HALTED)
+        ]
