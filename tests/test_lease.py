@@ -1,0 +1,40 @@
+"""The lease saves work between replicas; the database's clock alone judges it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import asyncpg
+
+from indexer.lease import LEASE, Lease
+
+ONE, TWO = UUID(int=1), UUID(int=2)
+
+
+async def test_one_process_holds_it_until_it_lapses(pool: asyncpg.Pool) -> None:
+    first, second = Lease(pool, "follow:net", ONE), Lease(pool, "follow:net", TWO)
+    assert await first.take()
+    assert not await second.take()
+    assert await first.take()  # renewed
+    await pool.execute("update lease set until = clock() - interval '1 microsecond'")
+    assert await second.take()
+    assert not await first.take()
+    assert not first.held
+
+
+async def test_a_released_lease_is_free_at_once(pool: asyncpg.Pool) -> None:
+    first, second = Lease(pool, "follow:net", ONE), Lease(pool, "follow:net", TWO)
+    await first.take()
+    await first.release()
+    assert not first.held
+    assert await second.take()
+    await first.release()  # no longer its own
+    assert not await first.take()
+
+
+async def test_a_holder_never_believes_longer_than_the_row_says(pool: asyncpg.Pool) -> None:
+    lease = Lease(pool, "follow:net", ONE)
+    await lease.take()
+    left = await pool.fetchval("select until - clock() from lease")
+    assert left <= LEASE
+    assert lease.held
