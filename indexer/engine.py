@@ -12,9 +12,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
+from callbacks.dispatcher import Dispatcher
 
 from callbacks import api as callback_routes
-from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.api.context import Context
 from indexer.api.server import serve
@@ -51,7 +51,7 @@ class Engine:
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Run the parts until `stop`, then let each finish what is in hand; returns an exit code."""
+        """Run the parts until `stop`, then let each finish what is in hand; the exit code."""
         self._warn()
         running = {
             asyncio.create_task(part, name=name): name for name, part in self._parts(stop).items()
