@@ -101,7 +101,9 @@ async def request_account(request: web.Request) -> str | None:
         if named not in (None, principal.account):
             raise Problem(403, "this key acts for its own account only")
         return principal.account
-    if named is not None and not await context_of(request).pool.fetchval(_ACCOUNT_EXISTS, named):
+    if named is not None and not (
+        named.isprintable() and await context_of(request).pool.fetchval(_ACCOUNT_EXISTS, named)
+    ):
         raise missing("account", named)
     return named
 

@@ -15,7 +15,7 @@ from indexer.model import Refused
 
 if TYPE_CHECKING:
     from indexer.config import Settings
-    from indexer.database import Vault
+    from indexer.secret import Vault
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ import orjson
 import structlog
 from aiohttp import http_exceptions, web
 
+from indexer.database import PASSING, unavailable_database
 from indexer.model import Refused, Unavailable
 
 RETRY_AFTER_SECONDS: Final = 1  # what a 503 asks its caller to wait
+MAX_SHOWN: Final = 200  # characters of a caller's text that an error repeats
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -35,17 +37,15 @@ CODES: Final = {
     503: "UNAVAILABLE",
 }
 
-# What asyncpg raises where the database, and not the statement, is at fault.
-DATABASE_AWAY: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    OSError,
-    TimeoutError,
-)
-
 log = structlog.get_logger(__name__)
+
+
+class Conflict(Refused):
+    """What is asked for exists already: 409."""
+
+
+class Absent(Refused):
+    """What is named is not there: 404."""
 
 
 class Problem(Exception):
@@ -74,6 +74,9 @@ class Problem(Exception):
         return reply(body, self.status, self.headers)
 
 
+_STATUS: Final[Mapping[type[Refused], int]] = {Conflict: 409, Absent: 404}
+
+
 def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """JSON. `data` holds amounts and times as text already: no float is ever rendered from one."""
     return web.Response(
@@ -85,9 +88,9 @@ def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     )
 
 
-def missing(what: str, name: str) -> Problem:
-    """404 for a row that is not there, or that is not the caller's to know of."""
-    return Problem(404, f"there is no {what} {name[:200]!r}")
+def missing(what: str, name: str) -> Absent:
+    """For a row that is not there, or that is not the caller's to know of."""
+    return Absent(f"there is no {what} {name[:MAX_SHOWN]!r}")
 
 
 @web.middleware
@@ -108,20 +111,20 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        return await handler(request)
+        if not request.path.isprintable():
+            raise Problem(400, "the path has characters that are not text")
+        with unavailable_database():
+            return await handler(request)
     except Problem as problem:
         return problem.answer()
     except Refused as refusal:
-        return Problem(400, str(refusal)).answer()
+        return Problem(_STATUS.get(type(refusal), 400), str(refusal)).answer()
     except Unavailable as trouble:
-        return _unavailable(str(trouble)).answer()
+        return _unavailable(request, trouble).answer()
     except web.HTTPException as response:
         return _from_aiohttp(request, response)
     except (http_exceptions.HttpProcessingError, web.RequestPayloadError):
         return Problem(400, "the request's body does not arrive as its headers say").answer()
-    except DATABASE_AWAY as trouble:
-        log.warning("api_database_away", path=request.path, error=type(trouble).__name__)
-        return _unavailable("the database does not answer; try again").answer()
     except Exception:
         # The caller must get JSON and the process must go on: the log has the traceback.
         number = secrets.token_hex(8)
@@ -129,7 +132,11 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return Problem(500, f"a fault of ours, which the log names as {number}").answer()
 
 
-def _unavailable(message: str) -> Problem:
+def _unavailable(request: web.Request, trouble: Unavailable) -> Problem:
+    """503. What the database's client said is the operator's: it stays in the log."""
+    log.warning("api_unavailable", path=request.path, reason=str(trouble))
+    database = isinstance(trouble.__cause__, (*PASSING, asyncpg.InterfaceError))
+    message = "the database does not answer; try again" if database else str(trouble)
     return Problem(503, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -143,7 +150,7 @@ def _from_aiohttp(request: web.Request, response: web.HTTPException) -> web.Stre
             message = f"{request.method} is not for {request.path}; allowed: {allowed}"
             return Problem(405, message, headers={"Allow": allowed}).answer()
         case web.HTTPNotFound():
-            message = f"there is nothing at {request.path[:200]}"
+            message = f"there is nothing at {request.path[:MAX_SHOWN]}"
         case web.HTTPRequestEntityTooLarge():
             message = "the body is larger than this server takes"
         case _:

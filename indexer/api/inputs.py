@@ -5,6 +5,7 @@ A number in a body keeps its decimal text (P41, P42): none ever becomes a float.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -22,14 +23,15 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from indexer.api.errors import Problem
+from indexer.api.errors import MAX_SHOWN, Problem
 from indexer.model import Refused
 
 MAX_BODY: Final = 8 * 1024 * 1024  # bytes; 10,000 addresses with long references need about 5 MiB
 MAX_NUMBER_DIGITS: Final = 200  # characters of a JSON number; 2^256 has 78
 MAX_EXPONENT: Final = 200  # powers of ten that a JSON number may be written with
-MAX_SHOWN: Final = 200  # characters of a bad value that an error repeats
+BODY_SECONDS: Final = 30.0  # in which a body must arrive
 MAX_TEXT: Final = 256  # characters of a name, a reference, a description
+MAX_HEIGHT: Final = 2**53  # blocks; far above any chain, and exact in every JSON reader
 MAX_QUERY_TEXT: Final = 512  # characters of a filter
 
 M = TypeVar("M", bound=BaseModel)
@@ -92,7 +94,12 @@ async def read_body(request: web.Request, model: type[M]) -> M:
     """The body as `model`; a Problem (400, 413, 415) that names everything wrong with it."""
     if request.content_type != "application/json":
         raise Problem(415, "the body must be JSON, with Content-Type: application/json")
-    return _validate(model, parse_json(await request.read()))
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await request.read()
+    except TimeoutError:
+        raise Problem(400, f"the body did not arrive in {BODY_SECONDS:.0f} s") from None
+    return _validate(model, parse_json(raw))
 
 
 def read_query(request: web.Request, model: type[M]) -> M:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -16,6 +15,7 @@ from indexer.model import Refused
 DEFAULT_LIMIT: Final = 100  # rows of a page
 MAX_LIMIT: Final = 1000
 MAX_CURSOR: Final = 512  # characters
+MAX_BIGINT: Final = 2**63 - 1
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,14 +42,23 @@ class Statement:
             condition = condition.replace("?", f"${len(self.arguments)}", 1)
         self._conditions.append(condition)
 
-    def page(self, query: PageQuery, created_at: str, key: str) -> str:
-        """The text, for one row more than the page has: so it is known whether another follows."""
-        if query.cursor is not None:
-            self.where(f"({created_at}, {key}) < (?, ?)", *decode_cursor(query.cursor))
+    @property
+    def text(self) -> str:
         where = ["where", " and ".join(self._conditions)] if self._conditions else []
+        return " ".join([self._select, *where])
+
+    def page(
+        self, query: PageQuery, created_at: str, key: str, parse: Callable[[str], Any] = str
+    ) -> str:
+        """The text, for one row more than the page has: so it is known whether another follows.
+
+        `parse` makes a value of the tie-breaker `key` from a cursor's text, or raises ValueError.
+        """
+        if query.cursor is not None:
+            self.where(f"({created_at}, {key}) < (?, ?)", *decode_cursor(query.cursor, parse))
         self.arguments.append(query.limit + 1)
         order = f"order by {created_at} desc, {key} desc limit ${len(self.arguments)}"
-        return " ".join([self._select, *where, order])
+        return f"{self.text} {order}"
 
 
 def page(
@@ -67,15 +76,22 @@ def encode_cursor(created_at: datetime, key: str) -> str:
     return base64.urlsafe_b64encode(f"{micros},{key}".encode()).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str) -> tuple[datetime, str]:
+def decode_cursor(cursor: str, parse: Callable[[str], Any] = str) -> tuple[datetime, Any]:
     """Refused unless it is one of ours."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
-        micros, key = text.split(",", 1)
+        micros, key = base64.b64decode(padded, b"-_", validate=True).decode().split(",", 1)
         moment = EPOCH + timedelta(microseconds=int(micros))
         if not key.isprintable() or encode_cursor(moment, key) != cursor:
             raise ValueError
-    except (binascii.Error, ValueError, OverflowError):
+        return moment, parse(key)
+    except (ValueError, OverflowError):
         raise Refused("the cursor is not one that this list gave out") from None
-    return moment, key
+
+
+def bigint(text: str) -> int:
+    """A tie-breaker that the database numbers itself."""
+    number = int(text)
+    if not 0 <= number <= MAX_BIGINT:
+        raise ValueError
+    return number

@@ -1,0 +1,180 @@
+"""`/v1/deposits`: lists with filters, and one with its events and deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+from aiohttp import web
+
+from indexer.api.auth import request_account, require
+from indexer.api.context import Context, context_of
+from indexer.api.errors import missing, reply
+from indexer.api.events import event_view
+from indexer.api.inputs import FilterText, Instant, read_query
+from indexer.api.pages import PageQuery, Statement, page
+from indexer.chains import Codec
+from indexer.ledger import coin_from, deposit_from
+from indexer.model import Coin, Refused, State, format_time, view
+
+_DEPOSITS: Final = (
+    "select d.*, c.height as cursor from deposit d left join cursor c on c.network = d.network"
+)
+
+routes = web.RouteTableDef()
+
+
+class DepositQuery(PageQuery):
+    network: FilterText | None = None
+    coin: FilterText | None = None
+    address: FilterText | None = None
+    reference: FilterText | None = None
+    transaction_hash: FilterText | None = None
+    status: State | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+
+
+@routes.get("/v1/deposits")
+@require("read")
+async def list_deposits(request: web.Request) -> web.Response:
+    query, context = read_query(request, DepositQuery), context_of(request)
+    statement = _filtered(context, query, await request_account(request))
+    text = statement.page(query, "d.created_at", "d.id")
+    rows = await context.pool.fetch(text, *statement.arguments)
+    coins = await _coins(context.pool, rows)
+    return reply(page(rows, query, "id", lambda row: _deposit(row, coins, context)))
+
+
+def _filtered(context: Context, query: DepositQuery, account: str | None) -> Statement:
+    statement = Statement(_DEPOSITS)
+    codecs: Mapping[str, Codec] = context.codecs
+    if query.network is not None:
+        codecs = {query.network: context.codec(query.network)}
+    statement.where("d.network = any (?::text[])", list(codecs))
+    for condition, value in (
+        ("d.account = ?", account),
+        ("d.coin = ?", query.coin),
+        ("d.reference = ?", query.reference),
+        ("d.state = ?", query.status),
+        ("d.created_at >= ?", query.since),
+        ("d.created_at < ?", query.until),
+    ):
+        if value is not None:
+            statement.where(condition, value)
+    if query.address is not None:
+        keys = _keys(codecs, query.address, lambda codec: codec.parse_address)
+        statement.where(_BY_ADDRESS, list(keys), list(keys.values()))
+    if query.transaction_hash is not None:
+        keys = _keys(codecs, query.transaction_hash, lambda codec: codec.parse_hash)
+        statement.where(_BY_HASH, list(keys), list(keys.values()))
+    return statement
+
+
+_BY_ADDRESS: Final = "(d.network, d.address) in (select * from unnest(?::text[], ?::bytea[]))"
+_BY_HASH: Final = "(d.network, d.tx) in (select * from unnest(?::text[], ?::bytea[]))"
+
+
+def _keys(
+    codecs: Mapping[str, Codec], text: str, parser: Callable[[Codec], Callable[[str], bytes]]
+) -> dict[str, bytes]:
+    """What a text means on each network where it means anything; Refused where on none."""
+    found: dict[str, bytes] = {}
+    refusals: list[Refused] = []
+    for network, codec in codecs.items():
+        try:
+            found[network] = parser(codec)(text)
+        except Refused as refusal:
+            refusals.append(refusal)
+    if refusals and not found:
+        raise refusals[0]
+    return found
+
+
+@routes.get("/v1/deposits/{id}")
+@require("read")
+async def get_deposit(request: web.Request) -> web.Response:
+    context, deposit_id = context_of(request), request.match_info["id"]
+    account = await request_account(request)
+    statement = Statement(_DEPOSITS)
+    statement.where("d.network = any (?::text[])", list(context.codecs))
+    statement.where("d.id = ?", deposit_id)
+    if account is not None:
+        statement.where("d.account = ?", account)
+    async with (
+        context.pool.acquire() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        row = await connection.fetchrow(statement.text, *statement.arguments)
+        if row is None:
+            raise missing("deposit", deposit_id)
+        coins = await _coins(connection, [row])
+        events = await connection.fetch(_EVENTS, deposit_id)
+        deliveries = await connection.fetch(_DELIVERIES, deposit_id)
+    return reply(
+        {
+            **_deposit(row, coins, context),
+            "events": [event_view(event) for event in events],
+            "deliveries": [_delivery(delivery) for delivery in deliveries],
+        }
+    )
+
+
+_EVENTS: Final = "select position, id, body from event where deposit = $1 order by sequence"
+
+# `delivery` and `delivery_done` are reached by their events: that is what they are indexed by.
+_DELIVERIES: Final = """
+    select d.id, d.endpoint, d.event, d.sequence, 'pending' as state, null as reason, d.attempts,
+           case when d.held_since is null then d.due_at end as due_at, d.held_since,
+           d.last_status, d.last_error, d.created_at, null::timestamptz as done_at
+      from delivery d where d.event in (select id from event where deposit = $1)
+     union all
+    select f.id, f.endpoint, f.event, f.sequence, f.state::text, f.reason, f.attempts,
+           null, null, f.last_status, f.last_error, f.created_at, f.done_at
+      from delivery_done f where f.event in (select id from event where deposit = $1)
+     order by sequence, created_at, id
+"""
+
+
+async def _coins(
+    connection: asyncpg.Connection | asyncpg.Pool, rows: Sequence[Any]
+) -> dict[str, Coin]:
+    found = await connection.fetch(
+        "select *, status = 'active' as active from coin where id = any ($1)",
+        list({row["coin"] for row in rows}),
+    )
+    return {row["id"]: coin_from(row) for row in found}
+
+
+def _deposit(row: Any, coins: Mapping[str, Coin], context: Context) -> dict[str, Any]:
+    """A deposit as callbacks show it, with the confirmations of this moment."""
+    deep = 0 if row["cursor"] is None else max(0, row["cursor"] - row["height"] + 1)
+    confirmations = 0 if row["state"] == State.ORPHANED else deep
+    codec = context.codecs[row["network"]]
+    return {
+        **view(deposit_from(row), coins[row["coin"]], codec, confirmations),
+        "createdAt": format_time(row["created_at"]),
+        "updatedAt": format_time(row["updated_at"]),
+    }
+
+
+def _delivery(row: Any) -> dict[str, Any]:
+    def moment(name: str) -> str | None:
+        return None if row[name] is None else format_time(row[name])
+
+    return {
+        "id": str(row["id"]),
+        "endpoint": row["endpoint"],
+        "event": row["event"],
+        "sequence": row["sequence"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "attempts": row["attempts"],
+        "dueAt": moment("due_at"),
+        "heldSince": moment("held_since"),
+        "lastStatus": row["last_status"],
+        "lastError": row["last_error"],
+        "createdAt": moment("created_at"),
+        "doneAt": moment("done_at"),
+    }

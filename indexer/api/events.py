@@ -1,0 +1,79 @@
+"""`GET /v1/events`: an account's feed, gapless by position, whatever its endpoints filter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import orjson
+from aiohttp import web
+from pydantic import Field
+
+from indexer.api.auth import acting_account, require
+from indexer.api.context import context_of
+from indexer.api.errors import Problem, reply
+from indexer.api.inputs import FilterText, Query, read_query
+from indexer.api.pages import DEFAULT_LIMIT, MAX_BIGINT, MAX_LIMIT
+
+routes = web.RouteTableDef()
+
+
+class FeedQuery(Query):
+    after: int | None = Field(default=None, ge=0, le=MAX_BIGINT)
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
+    account: FilterText | None = None
+
+
+@routes.get("/v1/events")
+@require("read")
+async def list_events(request: web.Request) -> web.Response:
+    query, account = read_query(request, FeedQuery), await acting_account(request)
+    pool = context_of(request).pool
+    after = await _start(pool, account, query.after)
+    # Positions become visible in their order: the account's row is locked where they are taken.
+    rows = await pool.fetch(
+        """
+        select position, id, body from event
+         where account = $1 and position > $2 order by position limit $3
+        """,
+        account,
+        after,
+        query.limit + 1,
+    )
+    shown = rows[: query.limit]
+    more = len(rows) > query.limit
+    return reply(
+        {
+            "items": [event_view(row) for row in shown],
+            "nextCursor": str(shown[-1]["position"]) if more else None,
+        }
+    )
+
+
+async def _start(pool: asyncpg.Pool, account: str, after: int | None) -> int:
+    """The position to read behind; from the oldest kept one where the caller names none."""
+    row = await pool.fetchrow(
+        """
+        select position as newest,
+               coalesce((select min(e.position) from event e where e.account = a.id),
+                        position + 1) - 1 as forgotten
+          from account a where id = $1
+        """,
+        account,
+    )
+    if after is None:
+        after = row["forgotten"]
+    if after > row["newest"]:
+        raise Problem(
+            409,
+            f"the newest event is {row['newest']}, {after} is beyond it: begin the feed anew",
+            code="FEED_RESET",
+        )
+    if after < row["forgotten"]:
+        raise Problem(410, f"events up to {row['forgotten']} are no longer kept")
+    return int(after)
+
+
+def event_view(row: Any) -> dict[str, Any]:
+    """An event with what its callbacks carry; `id` is their `webhook-id`."""
+    return {"position": row["position"], "id": row["id"], **orjson.loads(row["body"])}

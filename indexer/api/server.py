@@ -1,0 +1,84 @@
+"""The HTTP server: which routes, behind which middlewares, on which socket."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from indexer.api import accounts, addresses, coins, deposits, events, health, networks
+from indexer.api.auth import authenticate
+from indexer.api.context import CONTEXT, Context
+from indexer.api.errors import answer_errors
+from indexer.api.inputs import MAX_BODY
+from indexer.model import Refused
+
+SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
+KEEP_ALIVE_SECONDS: Final = 75.0
+BACKLOG: Final = 512  # connections that wait to be accepted
+
+RESOURCES: Final = (accounts, addresses, coins, deposits, events, health, networks)
+
+
+def build(context: Context, added: Iterable[web.RouteTableDef] = ()) -> web.Application:
+    """The application: this package's resources and the `added` routes."""
+    app = web.Application(middlewares=[answer_errors, authenticate], client_max_size=MAX_BODY)
+    app[CONTEXT] = context
+    for routes in (*(resource.routes for resource in RESOURCES), *added):
+        app.add_routes(routes)
+    return app
+
+
+def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What `api.tls_cert` and `api.tls_key` make; Refused if they are no pair."""
+    if cert is None or key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # No passphrase is ever asked for at the terminal: an encrypted key is refused.
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise Refused(f"api.tls_cert and api.tls_key can't be used: {reason}") from None
+    return context
+
+
+class Server:
+    """The API on its socket, from `start` to `stop`."""
+
+    def __init__(self, context: Context, added: Iterable[web.RouteTableDef] = ()) -> None:
+        self._settings = context.settings.api
+        self._tls = tls_context(self._settings.tls_cert, self._settings.tls_key)
+        self._runner = web.AppRunner(
+            build(context, added),
+            access_log=None,  # answer_errors writes a line a request
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+        )
+
+    async def start(self) -> str:
+        """Listen; returns the URL. Refused if the address can't be had."""
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner,
+            self._settings.host,
+            self._settings.port,
+            ssl_context=self._tls,
+            backlog=BACKLOG,
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise Refused(f"can't listen on {self._settings.listen}: {error.strerror}") from None
+        port = self._runner.addresses[0][1]
+        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
+        return f"{'https' if self._tls else 'http'}://{host}:{port}"
+
+    async def stop(self) -> None:
+        """Take no new connection, let requests in hand finish, close."""
+        await self._runner.cleanup()
