@@ -1,25 +1,32 @@
 """Which events each deposit must have by now, foretold from the chain's own script.
 
-A second, much simpler reading of the contract's table of states, for an engine that saw every step
-of the chain. Held against what the receivers got.
+A second and much simpler reading of the contract's table of states, for an engine that saw every
+step of the chain. Held against what the engine said and what the receivers got.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from indexer.devnet.evm_truth import Due, Identity
+
+Step: TypeAlias = tuple[str, int]  # an event's type without `deposit.`, and its base units
+History: TypeAlias = Mapping[Identity, tuple[Step, ...]]
 
 
 @dataclass(slots=True)
 class _Life:
     due: Due
-    events: list[str]  # without their `deposit.`
+    steps: list[Step]
 
     @property
-    def state(self) -> str:
-        return self.events[-1]
+    def state(self) -> str | None:
+        return self.steps[-1][0] if self.steps else None
+
+    def enter(self, state: str) -> None:
+        self.steps.append((state, self.due.units))
 
 
 class Forecast:
@@ -30,30 +37,81 @@ class Forecast:
         self._lives: dict[Identity, _Life] = {}
 
     def observe(self, due: Mapping[Identity, Due], head: int, finalized: int) -> None:
-        """The chain as the engine has seen it now, what it owes, and its finalized height."""
+        """The chain as the engine has seen it now: what it owes, head and finalized height."""
         for identity, life in self._lives.items():
             if life.state != "orphaned" and identity not in due:
-                life.events.append("orphaned")
+                life.enter("orphaned")
         for identity, owed in due.items():
-            known = self._lives.setdefault(identity, _Life(owed, []))
-            changed = (known.due.units, known.due.sender) != (owed.units, owed.sender)
-            if known.events and known.state != "orphaned" and changed:
-                known.events.append("orphaned")
-            known.due = owed
-            if not known.events or known.state == "orphaned":
-                known.events.append("held" if owed.odd else "detected")
-            self._settle(known, head, finalized)
+            life = self._lives.setdefault(identity, _Life(owed, []))
+            self._find(life, owed)
+            self._settle(life, head, finalized)
 
-    def events(self) -> dict[Identity, tuple[str, ...]]:
-        """Every deposit's events so far, in order of `sequence`."""
-        return {identity: tuple(life.events) for identity, life in self._lives.items()}
+    def history(self, recipients: Collection[bytes]) -> History:
+        """Each deposit's steps so far, in order of `sequence`."""
+        return {
+            identity: tuple(life.steps)
+            for identity, life in self._lives.items()
+            if identity[1] in recipients
+        }
 
-    def open(self) -> int:
-        """How many deposits still have a step before them that more blocks bring."""
+    def unfinished(self) -> int:
+        """How many deposits have a step before them that more blocks will bring."""
         return sum(life.state in ("detected", "confirmed") for life in self._lives.values())
+
+    def _find(self, life: _Life, owed: Due) -> None:
+        changed = (life.due.units, life.due.sender) != (owed.units, owed.sender)
+        if changed and life.state not in (None, "orphaned"):
+            life.enter("orphaned")
+        life.due = owed
+        if life.state in (None, "orphaned"):
+            life.enter("held" if owed.odd else "detected")
 
     def _settle(self, life: _Life, head: int, finalized: int) -> None:
         if life.state == "detected" and head - life.due.height + 1 >= self._confirmations:
-            life.events.append("confirmed")
+            life.enter("confirmed")
         if life.state == "confirmed" and life.due.height <= finalized:
-            life.events.append("finalized")
+            life.enter("finalized")
+
+
+def read_history(events: Iterable[Mapping[str, Any]]) -> History:
+    """What events say, in the order in which they came: bodies of callbacks, or feed items."""
+    history: dict[Identity, list[Step]] = {}
+    for event in events:
+        data = event["data"]
+        identity = (
+            _octets(data["transactionHash"]),
+            _octets(data["toAddress"]),
+            _octets(data["contractAddress"] or "0x"),
+            data["ordinal"],
+        )
+        step = (event["type"].removeprefix("deposit."), int(data["amountUnits"]))
+        history.setdefault(identity, []).append(step)
+    return {identity: tuple(steps) for identity, steps in history.items()}
+
+
+def without(kind: str, history: History) -> History:
+    """A history as an endpoint sees it that doesn't ask for events of that type."""
+    return {
+        identity: tuple(step for step in steps if step[0] != kind)
+        for identity, steps in history.items()
+    }
+
+
+def differences(expected: History, found: History) -> Iterator[str]:
+    """A sentence for each deposit that was told otherwise than foretold."""
+    for identity in sorted(expected.keys() | found.keys()):
+        want, got = expected.get(identity, ()), found.get(identity, ())
+        if want != got:
+            tx, address, asset, ordinal = identity
+            yield (
+                f"0x{tx.hex()} to 0x{address.hex()}, {'0x' + asset.hex() if asset else 'native'} "
+                f"{ordinal}: expected {_text(want)}, got {_text(got)}"
+            )
+
+
+def _text(steps: tuple[Step, ...]) -> str:
+    return ", ".join(f"{kind} {units}" for kind, units in steps) or "nothing"
+
+
+def _octets(text: str) -> bytes:
+    return bytes.fromhex(text.removeprefix("0x"))

@@ -25,6 +25,7 @@ PAYERS: Final = 5
 STRANGERS: Final = 8
 REORG_DEPTH: Final = 3  # blocks, at most
 REORG_EVERY: Final = (4, 9)  # steps between two reorganisations, at least and at most
+REORG_LONGER: Final = (1, 2)  # blocks by which a new branch is longer, at least and at most
 CANCELLED: Final = 0.2  # part of a reorganised block's transactions that are double-spent
 HELD_BACK: Final = 0.15  # that wait for a later block
 FAILED: Final = 0.1  # that fail this time
@@ -117,7 +118,7 @@ class Traffic:
                 if 0 <= drawn < part:
                     fates[fate].add(tx)
                 drawn -= part
-        blocks = self.chain.reorg(depth, longer=self._rng.randint(0, 1), **fates)
+        blocks = self.chain.reorg(depth, longer=self._rng.randint(*REORG_LONGER), **fates)
         return Step(blocks, depth)
 
     # ---------------------------------------------------------------- kinds of traffic

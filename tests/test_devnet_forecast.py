@@ -1,0 +1,201 @@
+"""What the demo holds the engine against: the foretold events, the receiver, the screen."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from callbacks import signing
+from indexer.chains import NATIVE
+from indexer.devnet.evm_truth import Due, Identity
+from indexer.devnet.forecast import Forecast, Step, differences, read_history, without
+from indexer.devnet.receiver import Receiver
+from indexer.devnet.screen import Screen, amount, short
+
+PAYEE = b"\x11" * 20
+IDENTITY: Identity = (b"\xaa" * 32, PAYEE, NATIVE, 0)
+
+
+def due(height: int, units: int = 5, *, odd: bool = False, block: int = 0) -> Due:
+    return Due(units, b"\x22" * 20, height, bytes([block]) * 32, odd)
+
+
+def steps(*observed: tuple[Due | None, int, int]) -> tuple[Step, ...]:
+    """The deposit's steps, with 3 confirmations, after (what is owed, head, finalized) each."""
+    forecast = Forecast(3)
+    for owed, head, finalized in observed:
+        forecast.observe({} if owed is None else {IDENTITY: owed}, head, finalized)
+    return forecast.history([PAYEE]).get(IDENTITY, ())
+
+
+def kinds(*observed: tuple[Due | None, int, int]) -> list[str]:
+    return [kind for kind, _ in steps(*observed)]
+
+
+def test_a_deposit_is_detected_confirmed_by_depth_and_finalized_after() -> None:
+    one = due(10)
+    assert kinds((one, 10, 0)) == ["detected"]
+    assert kinds((one, 10, 0), (one, 11, 0)) == ["detected"]
+    assert kinds((one, 10, 0), (one, 12, 9)) == ["detected", "confirmed"]
+    assert kinds((one, 10, 10)) == ["detected"]  # final, but never before it is confirmed
+    assert kinds((one, 12, 10)) == ["detected", "confirmed", "finalized"]
+
+
+def test_a_lost_deposit_is_orphaned_once_and_comes_back_from_the_start() -> None:
+    one = due(10)
+    assert kinds((one, 12, 0), (None, 13, 0), (None, 14, 0)) == [
+        "detected",
+        "confirmed",
+        "orphaned",
+    ]
+    assert kinds((one, 10, 0), (None, 11, 0), (due(12), 12, 0)) == [
+        "detected",
+        "orphaned",
+        "detected",
+    ]
+
+
+def test_mined_again_alike_is_quiet_and_otherwise_is_found_anew() -> None:
+    assert steps((due(10), 10, 0), (due(9, block=1), 10, 0)) == (("detected", 5),)
+    assert steps((due(10), 10, 0), (due(10, 6, block=1), 10, 0)) == (
+        ("detected", 5),
+        ("orphaned", 5),
+        ("detected", 6),
+    )
+
+
+def test_an_odd_one_is_held_and_never_confirmed() -> None:
+    assert kinds((due(10, odd=True), 30, 20)) == ["held"]
+
+
+def test_only_open_deposits_ask_for_more_blocks() -> None:
+    forecast = Forecast(3)
+    for owed, head, finalized, unfinished in (
+        ({IDENTITY: due(10)}, 10, 0, 1),
+        ({IDENTITY: due(10)}, 12, 0, 1),
+        ({IDENTITY: due(10)}, 16, 10, 0),
+    ):
+        forecast.observe(owed, head, finalized)
+        assert forecast.unfinished() == unfinished
+
+
+def test_another_accounts_deposits_are_not_foretold_to_it() -> None:
+    forecast = Forecast(3)
+    forecast.observe({IDENTITY: due(10)}, 10, 0)
+    assert forecast.history([b"\x33" * 20]) == {}
+
+
+def event(kind: str, units: int = 5) -> dict[str, Any]:
+    data = {
+        "transactionHash": "0x" + "aa" * 32,
+        "toAddress": "0x" + "11" * 20,
+        "contractAddress": None,
+        "ordinal": 0,
+        "amountUnits": str(units),
+    }
+    return {"type": f"deposit.{kind}", "data": data}
+
+
+def test_differences_name_what_is_missing_surplus_wrong_or_out_of_order() -> None:
+    forecast = Forecast(3)
+    forecast.observe({IDENTITY: due(10)}, 12, 10)
+    expected = forecast.history([PAYEE])
+    good = [event("detected"), event("confirmed"), event("finalized")]
+    assert list(differences(expected, read_history(good))) == []
+    assert list(differences(without("finalized", expected), read_history(good[:2]))) == []
+    for bad in (good[:2], [*good, event("orphaned")], good[1:], [good[1], good[0], good[2]], []):
+        (sentence,) = differences(expected, read_history(bad))
+        assert "expected detected 5, confirmed 5, finalized 5, got " in sentence
+    (sentence,) = differences(expected, read_history([event("detected", 6), *good[1:]]))
+    assert "got detected 6" in sentence
+    (sentence,) = differences({}, read_history(good))
+    assert "expected nothing" in sentence
+
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes) -> None:
+    signing.verify([signing.decode_secret(secret)], headers, body, time.time())
+
+
+class Sender:
+    def __init__(self, receiver: Receiver, session: aiohttp.ClientSession) -> None:
+        self.arrived: list[str] = []
+        self.url, self.secret = receiver.url("shop"), signing.new_secret()
+        self.inbox = receiver.inboxes["shop"]
+        self.inbox.secret = self.secret
+        self._session = session
+
+    async def send(self, webhook_id: str, body: bytes, secret: str | None = None) -> int:
+        key, now = signing.decode_secret(secret or self.secret), int(time.time())
+        headers = {
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(now),
+            "webhook-signature": signing.sign([key], webhook_id, now, body),
+        }
+        async with self._session.post(self.url, data=body, headers=headers) as reply:
+            return reply.status
+
+
+@pytest_asyncio.fixture
+async def sender() -> AsyncIterator[Sender]:
+    arrived: list[str] = []
+    receiver = Receiver(verify, lambda account, event: arrived.append(f"{account} {event['n']}"))
+    async with receiver, aiohttp.ClientSession() as session:
+        sender = Sender(receiver, session)
+        sender.arrived = arrived
+        yield sender
+
+
+async def test_the_receiver_takes_each_event_once_however_often_it_comes(sender: Sender) -> None:
+    assert [await sender.send("evt_1", b'{"n":1}') for _ in range(3)] == [204] * 3
+    assert await sender.send("evt_2", b'{"n":2}') == 204
+    assert sender.arrived == ["shop 1", "shop 2"]
+    assert sender.inbox.events == [{"n": 1}, {"n": 2}]
+    assert sender.inbox.problems == []
+
+
+async def test_the_receiver_refuses_what_does_not_verify_and_notes_a_changed_body(
+    sender: Sender,
+) -> None:
+    assert await sender.send("evt_1", b'{"n":1}', signing.new_secret()) == 401
+    assert (len(sender.inbox.problems), sender.arrived) == (1, [])
+    assert await sender.send("evt_1", b'{"n":1}') == 204
+    assert await sender.send("evt_1", b'{"n":2}') == 204
+    assert sender.inbox.problems[1] == "evt_1 came to shop with two bodies"
+    assert sender.arrived == ["shop 1"]
+
+
+async def test_the_receiver_knows_no_other_accounts(sender: Sender) -> None:
+    sender.url = sender.url.replace("shop", "nobody")
+    assert await sender.send("evt_1", b"{}") == 404
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_screen_is_aligned_and_coloured_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    noon = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+    plain, terminal = io.StringIO(), Terminal()
+    for out in (plain, terminal):
+        screen = Screen(out, lambda: noon)
+        screen.line("block", "12", "x")
+        screen.line("callback", amount("1.50", "SIM"), short("0x" + "ab" * 32))
+    first, second = plain.getvalue().splitlines()
+    assert first == "12:00:00  block     12  x"
+    assert second == f"12:00:00  callback  {'1.50':>26} SIM   0xabababa…abab"
+    assert terminal.getvalue().splitlines()[0] == f"\x1b[2m{first}\x1b[0m"
+    monkeypatch.setenv("NO_COLOR", "1")
+    silent = Terminal()
+    Screen(silent, lambda: noon).line("block", "12", "x")
+    assert silent.getvalue() == first + "\n"
