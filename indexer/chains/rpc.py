@@ -9,8 +9,11 @@ sentence names the endpoint as `scheme://host:port` and nothing secret.
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import time
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -76,8 +79,8 @@ class Endpoint:
         self._url = parsed.with_user(None)
         self._headers = {"Content-Type": "application/json", **headers}
         if parsed.user is not None:
-            basic = aiohttp.BasicAuth(parsed.user, parsed.password or "")
-            self._headers["Authorization"] = basic.encode()
+            basic = b64encode(f"{parsed.user}:{parsed.password or ''}".encode())
+            self._headers["Authorization"] = f"Basic {basic.decode()}"
         parts = [part for part in parsed.parts if len(part) >= SECRET_CHARS]
         known = [parsed.user, parsed.password, *parts, *parsed.query.values(), *headers.values()]
         self._secrets = sorted({text for text in known if text}, key=len, reverse=True)
@@ -226,7 +229,7 @@ def _reason(error: aiohttp.ClientError) -> str:
         case aiohttp.ClientConnectorDNSError():
             return "can't be found: its name does not resolve"
         case aiohttp.ClientConnectorError():
-            return f"can't be reached: {error.os_error.strerror or 'no connection'}"
+            return f"can't be reached: {os.strerror(error.os_error.errno or errno.ENOTCONN)}"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return "closed the connection"
         case aiohttp.ClientPayloadError():
