@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -14,6 +17,7 @@ from indexer.model import Impossible
 
 KEY_BYTES: Final = 32  # AES-256
 NONCE_BYTES: Final = 12  # random; safe for 2^32 secrets under one key (NIST SP 800-38D, 8.3)
+KEY_FILE: Final = "secret.key"
 VERSION: Final = b"\x01"  # of the sealed form: version, nonce, ciphertext with its tag
 
 
@@ -34,7 +38,7 @@ class Vault:
         return VERSION + nonce + self._cipher.encrypt(nonce, plain, bound_to.encode())
 
     def decrypt(self, sealed: bytes, bound_to: str) -> bytes:
-        """What `encrypt` sealed. Raises Impossible if it was altered, moved, or sealed otherwise."""
+        """What `encrypt` sealed. Raises Impossible if it was altered or is bound otherwise."""
         nonce, body = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
         try:
             if sealed[:1] != VERSION or len(nonce) != NONCE_BYTES:
@@ -46,3 +50,30 @@ class Vault:
 
 def _derive(secret_key: str, purpose: bytes) -> bytes:
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(secret_key.encode())
+
+
+def installation_key(data_dir: Path) -> str:
+    """The secret_key of an installation that has none configured: made once, 0600, in `data_dir`.
+
+    Safe to call from many processes at once: the first one's key wins.
+    """
+    path = data_dir / KEY_FILE
+    if not path.exists():
+        data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        fresh = path.with_name(f"{KEY_FILE}.{secrets.token_hex(8)}")
+        try:
+            write_private(fresh, secrets.token_urlsafe(KEY_BYTES) + "\n")
+            with suppress(FileExistsError):
+                os.link(fresh, path)
+        finally:
+            fresh.unlink(missing_ok=True)
+    return path.read_text(encoding="ascii").strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """A new file that only its owner may read."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

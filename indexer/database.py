@@ -1,0 +1,220 @@
+"""PostgreSQL: the pool with its limits and codecs, its failures by name, and the schema's steps."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import orjson
+import structlog
+
+from indexer.model import Impossible, Refused, Unavailable
+from indexer.secret import Vault
+
+POOL_CONNECTIONS: Final = 10
+CONNECT_SECONDS: Final = 10.0
+STATEMENT_SECONDS: Final = 60  # the server ends a statement then
+COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer at all
+STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
+IDLE_TRANSACTION_SECONDS: Final = 30  # a transaction whose process hangs holds its locks no longer
+SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
+SCHEMA_LOCK: Final = 0x6465706F  # advisory, held while steps are applied: "depo"
+
+# Failures after which the same statement may succeed: the server or the way to it was not there, or
+# it was busy with what has passed by then.
+PASSING: Final = (
+    OSError,  # timeouts are among them
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,  # too many connections, disk or memory full
+    asyncpg.OperatorInterventionError,  # starting, shutting down, statement timeout
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
+)
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def unavailable_database() -> Iterator[None]:
+    """Raise what may pass as Unavailable, in a sentence without address or password."""
+    try:
+        yield
+    except PASSING as problem:
+        raise Unavailable(f"the database is out of reach: {_short(problem)}") from problem
+    except asyncpg.InterfaceError as problem:
+        if not re.search("connection (is|was|has been) (closed|terminated)", str(problem)):
+            raise  # misuse of the client: a bug
+        raise Unavailable("the database is out of reach: it closed the connection") from problem
+
+
+def _short(problem: BaseException) -> str:
+    if isinstance(problem, asyncpg.PostgresError):
+        return str(problem.args[0] if problem.args else type(problem).__name__)
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+
+
+async def connect_pool(dsn: str, *, size: int = POOL_CONNECTIONS) -> asyncpg.Pool:
+    """A pool whose connections know our types and limits.
+
+    Raises Unavailable where no server answers, Refused where it does not let us in.
+    """
+    with _refused_login(), unavailable_database():
+        return await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=size,
+            timeout=CONNECT_SECONDS,
+            command_timeout=COMMAND_SECONDS,
+            init=prepare,
+            server_settings={
+                "application_name": "depositd",
+                "statement_timeout": f"{STATEMENT_SECONDS}s",
+                "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
+                "timezone": "UTC",
+                "jit": "off",  # our statements are short; compiling them costs more than they do
+            },
+        )
+
+
+@contextmanager
+def _refused_login() -> Iterator[None]:
+    try:
+        yield
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        asyncpg.InsufficientPrivilegeError,
+    ) as problem:
+        raise Refused(f"the database does not let us in: {_short(problem)}") from None
+    except (asyncpg.ClientConfigurationError, ValueError):
+        raise Refused("`database` is not a URL that PostgreSQL's clients understand") from None
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """Teach a connection our types: numeric is int and nothing else, jsonb is orjson's."""
+    await connection.set_type_codec(
+        "numeric", schema="pg_catalog", encoder=_units_text, decoder=_units, format="text"
+    )
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: orjson.dumps(value).decode(),
+        decoder=orjson.loads,
+        format="text",
+    )
+
+
+def _units_text(value: object) -> str:
+    # numeric(78,0) would round a fraction silently, so nothing that can have one gets that far.
+    if type(value) is not int:
+        raise Impossible(f"an amount must be an int, not {type(value).__name__}")
+    return str(value)
+
+
+def _units(text: str) -> int:
+    if not re.fullmatch(r"-?\d+", text, re.ASCII):
+        raise Impossible(f"the database holds the amount {text}, which is no whole number")
+    return int(text)
+
+
+# ---------------------------------------------------------------------------- schema
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One numbered part of schema.sql."""
+
+    number: int
+    sql: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it does: without comments and layout."""
+        plain = " ".join(re.sub(r"--[^\n]*", "", self.sql).split())
+        return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def read_steps(text: str) -> list[Step]:
+    """The steps of a schema file, which are numbered 1, 2, 3 …"""
+    _, *parts = re.split(r"^-- step (\d+)$", text, flags=re.MULTILINE)
+    steps = [Step(int(n), sql) for n, sql in zip(parts[::2], parts[1::2], strict=True)]
+    if not steps or [step.number for step in steps] != list(range(1, len(steps) + 1)):
+        raise Impossible("the steps of schema.sql are not numbered 1, 2, 3 …")
+    return steps
+
+
+async def migrate(
+    connection: asyncpg.Connection, vault: Vault, steps: list[Step] | None = None
+) -> None:
+    """Bring the database to this program's schema and check that `vault` is the one it knows.
+
+    Safe to call from many processes at once. Raises Refused for a database that is newer, whose
+    steps differ from ours, or whose secrets another secret_key encrypts.
+    """
+    if steps is None:
+        steps = read_steps(SCHEMA_FILE.read_text(encoding="utf-8"))
+    with unavailable_database():
+        await connection.execute("select pg_advisory_lock($1)", SCHEMA_LOCK)
+        try:
+            await _apply(connection, steps)
+            await _check_key(connection, vault)
+        finally:
+            if not connection.is_closed():
+                await connection.execute("select pg_advisory_unlock($1)", SCHEMA_LOCK)
+
+
+async def _apply(connection: asyncpg.Connection, steps: list[Step]) -> None:
+    await connection.execute(
+        """
+        create table if not exists schema_step (
+            number      integer primary key check (number > 0),
+            digest      text not null,
+            applied_at  timestamptz not null default clock_timestamp()
+        )
+        """
+    )
+    rows = await connection.fetch("select number, digest from schema_step")
+    applied = {row["number"]: row["digest"] for row in rows}
+    newest = max(applied, default=0)
+    if newest > len(steps):
+        raise Refused(
+            f"the database's schema is at step {newest} and this depositd knows {len(steps)}: "
+            f"use the newer depositd that it belongs to"
+        )
+    for step in steps:
+        if step.number not in applied:
+            async with connection.transaction():
+                await connection.execute("set local statement_timeout = 0")
+                await connection.execute(step.sql, timeout=STEP_SECONDS)
+                await connection.execute(
+                    "insert into schema_step (number, digest) values ($1, $2)",
+                    step.number,
+                    step.digest,
+                )
+            log.info("schema_step", number=step.number)
+        elif applied[step.number] != step.digest:
+            raise Refused(
+                f"step {step.number} of the database's schema is not the one of this depositd: "
+                f"the database was made by another version"
+            )
+
+
+async def _check_key(connection: asyncpg.Connection, vault: Vault) -> None:
+    await connection.execute(
+        "insert into installation (key_fingerprint) values ($1) on conflict do nothing",
+        vault.fingerprint,
+    )
+    known = await connection.fetchval("select key_fingerprint from installation")
+    if not hmac.compare_digest(known, vault.fingerprint):
+        raise Refused("secret_key is not the one that the database's secrets are encrypted with")
