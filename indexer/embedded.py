@@ -163,7 +163,7 @@ class Embedded:
         return await self._programs.run(program, *arguments)
 
     async def _initialise(self) -> None:
-        """Make the folder of data if there is none: elsewhere first, so that it is whole or absent."""
+        """Make the folder of data, if there is none: elsewhere, so that it is whole or absent."""
         if self._data.exists():
             return
         fresh, password = self._dir / "postgres.new", self._dir / "postgres.password"
