@@ -329,7 +329,8 @@ create table delivery_done_default partition of delivery_done default;
 create index on delivery_done (endpoint, event);
 
 -- Makes the deliveries of events that this transaction inserted: the one place where the indexer's
--- events meet the callbacks' endpoints, so that neither package imports the other.
+-- events meet the callbacks' endpoints, so that neither package imports the other. The lock on an
+-- endpoint makes its deletion wait, or hides it from here when the deletion came first.
 create function make_deliveries(event_ids text[]) returns void language plpgsql as $$
 begin
     insert into delivery (endpoint, event, deposit, sequence, held_since)
@@ -344,8 +345,21 @@ begin
        and (e.networks is null or d.network = any (e.networks))
        and (e.coins is null or d.coin = any (e.coins))
      order by v.account, v.position, e.id
+       for key share of e
         on conflict do nothing;
-    if found then
-        perform pg_notify('depositd_delivery', '');
+    if not found then
+        return;
     end if;
+    -- News of a deposit is worth trying what waits before it at once. A row that somebody holds is
+    -- being tried right now; waiting for it would only hold up the indexer.
+    update delivery set due_at = clock()
+     where id in (
+        select earlier.id
+          from delivery made
+          join delivery earlier on earlier.endpoint = made.endpoint and earlier.deposit = made.deposit
+                               and earlier.sequence < made.sequence
+         where made.event = any (event_ids)
+           and earlier.lease_token is null and earlier.due_at > clock()
+           for update of earlier skip locked);
+    perform pg_notify('depositd_delivery', '');
 end $$;
