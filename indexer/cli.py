@@ -21,9 +21,10 @@ import uvloop
 from indexer import check, config, log, origin, status
 from indexer.api import accounts
 from indexer.chains.families import open_chain
+from indexer.database import DatabaseUnavailable
 from indexer.demo import run_demo
 from indexer.engine import ROLES, Engine
-from indexer.installation import DatabaseUnavailable, opened
+from indexer.installation import opened
 from indexer.model import Refused, Unavailable
 
 EXIT_FAILED: Final = 1
@@ -49,7 +50,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     try:
         chosen = parser().parse_args(arguments)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(chosen.act(chosen, environ))
+            code: int = runner.run(chosen.act(chosen, environ))
+            return code
     except config.ConfigError as wrong:
         for problem in wrong.problems:
             print(problem, file=sys.stderr)
@@ -156,13 +158,15 @@ async def _run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     roles = frozenset(chosen.role.split(","))
     if unknown := roles - set(ROLES):
         raise Refused(f"no role {sorted(unknown)[0]!r}: there are {', '.join(ROLES)}")
+    if not settings.networks:
+        raise Refused("networks: none is configured; `depositd init` writes an example")
     wanted = settings.networks if chosen.network is None else _chosen_networks(chosen, settings)
     log.configure()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    async with opened(settings, owner=True) as installation:
+    async with opened(settings) as installation:
         return await Engine(settings, installation, roles, wanted).run(stop)
 
 

@@ -118,6 +118,10 @@ class Endpoint(_Table):
         yield "name", self.name
 
 
+def _endpoint(value: Any) -> Any:
+    return {"url": value} if isinstance(value, str) else value
+
+
 class Network(_Table):
     """What `[networks.ID]` has in every family. A family is a subclass and an entry in FAMILIES."""
 
@@ -129,6 +133,8 @@ class Network(_Table):
     coin: StrictStr
     symbol: Text
     decimals: Annotated[StrictInt, Field(ge=0, le=MAX_DECIMALS)]
+    endpoints: tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...]
+    quorum: Annotated[StrictInt, Field(ge=1)] = 1
     reorg_window: Annotated[StrictInt, Field(ge=1, le=MAX_REORG_WINDOW)] = 128
     confirmations: Annotated[int | Literal["finalized"], whole_or("finalized", 1)]
     finality: Literal["network", "depth"] = "network"
@@ -152,42 +158,6 @@ class Network(_Table):
             raise ValueError(f"{value} is more than reorg_window ({window})")
         return value
 
-    @property
-    def required(self) -> int | None:
-        """`confirmations` as deposits hold it: None means "when the network calls it final"."""
-        return self.confirmations if isinstance(self.confirmations, int) else None
-
-    @classmethod
-    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
-        """The raw table with the defaults that depend on other keys of it."""
-        return table
-
-
-def _endpoint(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
-
-
-class EvmNetwork(Network):
-    """`[networks.ID]` with `family = "evm"`."""
-
-    family: Literal["evm"]
-    chain_id: Annotated[StrictInt, Field(ge=1)]
-    endpoints: tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...]
-    native: Literal["off", "transactions", "traces"] = "transactions"
-    verify: Literal["full", "bloom", "off"] = "full"
-    quorum: Annotated[StrictInt, Field(ge=1)] = 1
-
-    unique: ClassVar[tuple[str, ...]] = (*Network.unique, "chain_id")
-
-    @classmethod
-    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
-        chain_id = table.get("chain_id")
-        known = NATIVE_COINS.get(chain_id) if type(chain_id) is int else None
-        known = known or NativeCoin(None, None)
-        coin = table.get("coin", known.id or table["id"])
-        symbol = known.symbol or str(coin).upper()
-        return {"coin": coin, "symbol": symbol, "decimals": known.decimals, **table}
-
     @field_validator("endpoints")
     @classmethod
     def _some_and_no_twins(cls, value: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
@@ -206,6 +176,36 @@ class EvmNetwork(Network):
         if endpoints is not None and value > len(endpoints):
             raise ValueError(f"{value} endpoints can never agree where there are {len(endpoints)}")
         return value
+
+    @property
+    def required(self) -> int | None:
+        """`confirmations` as deposits hold it: None means "when the network calls it final"."""
+        return self.confirmations if isinstance(self.confirmations, int) else None
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        """The raw table with the defaults that depend on other keys of it."""
+        return table
+
+
+class EvmNetwork(Network):
+    """`[networks.ID]` with `family = "evm"`."""
+
+    family: Literal["evm"]
+    chain_id: Annotated[StrictInt, Field(ge=1)]
+    native: Literal["off", "transactions", "traces"] = "transactions"
+    verify: Literal["full", "bloom", "off"] = "full"
+
+    unique: ClassVar[tuple[str, ...]] = (*Network.unique, "chain_id")
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        chain_id = table.get("chain_id")
+        known = NATIVE_COINS.get(chain_id) if type(chain_id) is int else None
+        known = known or NativeCoin(None, None)
+        coin = table.get("coin", known.id or table["id"])
+        symbol = known.symbol or str(coin).upper()
+        return {"coin": coin, "symbol": symbol, "decimals": known.decimals, **table}
 
 
 FAMILIES: Final[Mapping[str, type[Network]]] = {"evm": EvmNetwork}

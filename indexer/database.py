@@ -43,17 +43,23 @@ PASSING: Final = (
 log = structlog.get_logger()
 
 
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL is out of reach, or was for a moment."""
+
+
 @contextmanager
 def unavailable_database() -> Iterator[None]:
-    """Raise what may pass as Unavailable, in a sentence without address or password."""
+    """Raise what may pass as DatabaseUnavailable, without address or password."""
     try:
         yield
     except PASSING as problem:
-        raise Unavailable(f"the database is out of reach: {_short(problem)}") from problem
+        raise DatabaseUnavailable(f"the database is out of reach: {_short(problem)}") from problem
     except asyncpg.InterfaceError as problem:
         if not re.search("connection (is|was|has been) (closed|terminated)", str(problem)):
             raise  # misuse of the client: a bug
-        raise Unavailable("the database is out of reach: it closed the connection") from problem
+        raise DatabaseUnavailable(
+            "the database is out of reach: it closed the connection"
+        ) from problem
 
 
 def _short(problem: BaseException) -> str:
@@ -67,7 +73,7 @@ def _short(problem: BaseException) -> str:
 async def connect_pool(dsn: str, *, size: int = POOL_CONNECTIONS) -> asyncpg.Pool:
     """A pool whose connections know our types and limits.
 
-    Raises Unavailable where no server answers, Refused where it does not let us in.
+    Raises DatabaseUnavailable where no server answers, Refused where it does not let us in.
     """
     with _refused_login(), unavailable_database():
         return await asyncpg.create_pool(

@@ -282,7 +282,7 @@ async def _engine(
     stop = asyncio.Event()
     timeout = aiohttp.ClientTimeout(total=STEP_SECONDS)
     async with (
-        opened(settings, owner=True) as installation,
+        opened(settings) as installation,
         aiohttp.ClientSession(timeout=timeout) as session,
     ):
         engine = Engine(settings, installation)

@@ -17,7 +17,7 @@ from callbacks.dispatcher import Dispatcher
 from callbacks import api as callback_routes
 from indexer import config
 from indexer.api.context import Context
-from indexer.api.server import serve
+from indexer.api.server import Server
 from indexer.chains import Token
 from indexer.chains.families import codec, open_chain
 from indexer.installation import Installation
@@ -49,22 +49,32 @@ class Engine:
             for name, network in chosen.items()
         }
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._server: Server | None = None
 
     async def run(self, stop: asyncio.Event) -> int:
-        """Run the parts until `stop`, then let each finish what is in hand; the exit code."""
+        """Run the parts until `stop`, then let each finish what is in hand; the exit code.
+
+        Refused where the API's address can't be had.
+        """
         self._warn()
-        running = {
-            asyncio.create_task(part, name=name): name for name, part in self._parts(stop).items()
-        }
+        if "api" in self._roles:
+            self._server = Server(self._context(), [callback_routes.routes])
+            self.api_url.set_result(await self._server.start())
+        try:
+            return await self._run_parts(stop)
+        finally:
+            if self._server is not None:
+                await self._server.stop()
+            for network in self.networks.values():
+                await network.chain.close()
+
+    async def _run_parts(self, stop: asyncio.Event) -> int:
+        running = {asyncio.create_task(part): name for name, part in self._parts(stop).items()}
         failed = False
-        stopping = asyncio.create_task(stop.wait())
         try:
             while running:
-                done, _ = await asyncio.wait(
-                    {*running, *([] if stopping.done() else [stopping])},
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                for task in done & running.keys():
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
                     name = running.pop(task)
                     if (error := task.exception()) is not None:
                         failed = True
@@ -73,12 +83,9 @@ class Engine:
                     failed = True
                     stop.set()
         finally:
-            stopping.cancel()
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-            for network in self.networks.values():
-                await network.chain.close()
         return int(failed)
 
     def _parts(self, stop: asyncio.Event) -> dict[str, Coroutine[Any, Any, None]]:
@@ -90,8 +97,7 @@ class Engine:
             parts["dispatcher"] = Dispatcher(
                 self._installation.pool, self._installation.vault, self._settings.callbacks
             ).run(stop)
-        if "api" in self._roles:
-            parts["api"] = serve(self._context(), stop, self.api_url, [callback_routes.add_routes])
+        parts["process"] = _until(stop)  # it lives until it is told to stop
         return parts
 
     async def _network(self, network: Network, stop: asyncio.Event) -> None:
@@ -136,3 +142,8 @@ class Engine:
             for name, network in self.networks.items()
             if network.state in (NetworkState.REFUSED, NetworkState.HALTED)
         ]
+
+
+async def _until(stop: asyncio.Event) -> None:
+    """The API's server works by itself; what keeps the process is the word to stop."""
+    await stop.wait()
