@@ -1,1 +1,35 @@
-"""depositd's indexer."""
+"""depositd's indexer: from a node's bytes to a deposit's events. The map, a line a module.
+
+What runs
+    cli             every command: parse, call, print
+    engine          composition root: settings and an installation become running parts
+    installation    database and secrets, opened
+    network         one network's life in a process: connect, lead, follow, scan, say how it is
+    demo            the whole engine against a simulated node
+
+The money path
+    model           the nouns and their rules: coins, deposits, states, events, amounts; no I/O
+    chains/         the chain port, and an adapter with its proofs for each family
+    follower        a step: compare, decide one thing, do it
+    booking         what one transaction does with proved blocks
+    scan            past blocks, read again for what was registered late
+    coverage        registration without a gap: addresses, coins, activation
+    watchset        is this key watched?
+    cursors         the SQL of cursor and stored headers: the fence
+    ledger          the SQL of coins, deposits and events
+    origin          a network's first cursor, and an operator's rewind
+    lease           which process works at a network
+
+What it stands on
+    config          settings from TOML and environment (config_source, config_values: its parts)
+    database        PostgreSQL: pool, failures by name, schema steps
+    embedded        a PostgreSQL of our own under data_dir (postgres: its programs)
+    secret          what is stored encrypted
+    log             one line a unit of work
+
+What people ask
+    api/            the HTTP API, one file a resource
+    status          where networks and deliveries stand
+    check           each endpoint, tried alone
+    devnet/         simulated nodes, for demo and tests
+"""
