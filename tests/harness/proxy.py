@@ -49,6 +49,10 @@ class Proxy:
         finally:
             self._faults.remove(fault)
 
+    def redirect(self, upstream: str) -> None:
+        """Another node answers from now on, at the same URL."""
+        self._upstream = upstream
+
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Questions wait inside: what is done to the node there looks like one instant."""
