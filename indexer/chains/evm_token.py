@@ -82,8 +82,8 @@ async def _read_text(
     """A getter's text: a string, or bytes32 as in tokens of 2017 (MKR)."""
     text = await _read(web3, at, name, "string")
     if text is None:
-        word = await _read(web3, at, name, "bytes32")
-        text = (word or b"").rstrip(b"\0").decode(errors="replace")
+        word = await _read(web3, at, name, "bytes32") or b""
+        text = word.rstrip(b"\0").decode(errors="ignore")
     shown = "".join(char for char in text if char.isprintable()).strip()
     if len(shown) > limit:
         raise Refused(f"{at} is no token: its {name} has {len(shown)} characters")
