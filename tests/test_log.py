@@ -62,7 +62,7 @@ def test_a_person_sees_no_secret_in_a_traceback_either() -> None:
     except ValueError:
         structlog.get_logger().exception("fault")
         logging.getLogger("asyncio").exception("fault")
-    assert stream.getvalue().count("ValueError") == 2
+    assert stream.getvalue().count("\nValueError: ") == 2
     assert "hunter2" not in stream.getvalue()
 
 
