@@ -322,6 +322,20 @@ async def test_two_endpoints_must_share_their_genesis(net: Net) -> None:
     assert sorted(health.state for health in adapter.endpoints()) == ["excluded", "healthy"]
 
 
+@pytest.mark.pitfall("P39")
+async def test_an_url_that_leads_to_another_chain_by_now_is_noticed(net: Net) -> None:
+    node = await net.node(busy_chain())
+    adapter = net.adapter(node)
+    await adapter.connect()
+    node.spoil = on("eth_chainId", lambda chain_id: "0x1")
+    with pytest.raises(Unavailable, match=f"{node.url} serves chain 1 now"):
+        await adapter.tip()
+    for _ in range(FAILURES):
+        with pytest.raises(Unavailable):
+            await adapter.tip()
+    assert adapter.endpoints()[0].state is Health.EXCLUDED
+
+
 async def test_nobody_there_may_be_there_later(net: Net, unused_tcp_port: int) -> None:
     node = await net.node(busy_chain())
     node.server.url = f"http://127.0.0.1:{unused_tcp_port}"

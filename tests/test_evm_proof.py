@@ -497,6 +497,31 @@ def test_an_op_stack_deposit_is_rebuilt_from_its_own_fields() -> None:
     assert recover_sender(tx) == sender
 
 
+def test_a_real_op_stack_deposit_is_rebuilt() -> None:
+    # Block 0x100000 of MegaETH's mainnet: the L1 attributes that open every OP-stack block.
+    call = [
+        "098999be00000558000c5fc50000000000000053000000006922225700000000016c0746",
+        "04157764".rjust(64, "0"),
+        "1".rjust(64, "0"),
+        "f7c63d3b8cb8f194b5ac53452faf9f8c0d14f790e43e85a12558906bbe6a5adf",
+        "b98c6b1a805b96707a43e1f1acfa163b68098fa6".rjust(64, "0"),
+        "0" * 24,
+    ]
+    shown = {
+        "type": "0x7e",
+        "sourceHash": "0x79ab34de993de378f15eafd864cab321ca382dc65b7aa82d0cc10618e68041e6",
+        "from": "0xdeaddeaddeaddeaddeaddeaddeaddeaddead0001",
+        "to": "0x4200000000000000000000000000000000000015",
+        "mint": "0x0",
+        "gas": "0x5f5e100",
+        "input": "0x" + "".join(call),
+        "nonce": "0xfffff",
+        "hash": "0x243d39c7f6cd74a9a081a6fe4bdfce37ac6136b9454691aeeb9ed77998450cbc",
+    }
+    tx = transaction(**shown)
+    assert keccak(raw_transaction(tx)) == octets(tx.hash)
+
+
 def test_the_address_of_a_new_contract() -> None:
     # The example that every Ethereum text gives: the first two contracts of 0x6ac7….
     creator = bytes.fromhex("6ac7ea33f8831ea9dcc53393aaa88b25a785dbf0")

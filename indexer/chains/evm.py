@@ -117,9 +117,9 @@ class EvmChain:
 
     async def tip(self) -> Header:
         async def ask(endpoint: Endpoint) -> Header:
-            wire = await self._node.header(endpoint, "latest")
-            if wire is None:
-                raise EndpointFailed(f"{endpoint.name} names no latest block")
+            chain_id, wire = await self._node.head(endpoint)
+            if chain_id != self._settings.chain_id:
+                raise EndpointFailed(f"{endpoint.name} serves chain {chain_id} now")
             return self._fetcher.header(endpoint, wire)
 
         tip = await self._endpoints.at_followed(ask)
@@ -226,8 +226,9 @@ class EvmChain:
     async def _check(self, endpoint: Endpoint) -> None:
         """Refused: the wrong chain, or it can't serve what the settings need."""
         try:
-            await self._check_identity(endpoint)
-            await self._check_service(endpoint)
+            chain_id, newest = await self._node.head(endpoint)
+            await self._check_identity(endpoint, chain_id)
+            await self._check_service(endpoint, quantity(newest.number))
         except NodeError as error:
             if error.code not in UNSUPPORTED_CODES:
                 raise
@@ -236,9 +237,8 @@ class EvmChain:
                 f'"{self._settings.native}" need it'
             ) from None
 
-    async def _check_identity(self, endpoint: Endpoint) -> None:
+    async def _check_identity(self, endpoint: Endpoint, chain_id: int) -> None:
         wanted = self._settings.chain_id
-        chain_id = await self._node.chain_id(endpoint)
         if chain_id != wanted:
             raise Refused(f"{endpoint.name} serves chain {chain_id}, not {wanted}")
         block = await self._node.header(endpoint, 0)
@@ -252,11 +252,7 @@ class EvmChain:
             )
         self._genesis = self.codec.format_hash(sized(genesis, 32))
 
-    async def _check_service(self, endpoint: Endpoint) -> None:
-        wire = await self._node.header(endpoint, "latest")
-        if wire is None:
-            raise EndpointFailed(f"{endpoint.name} names no latest block")
-        tip = quantity(wire.number)
+    async def _check_service(self, endpoint: Endpoint, tip: int) -> None:
         if tip < self._best_head - LAG_BLOCKS:
             raise EndpointFailed(f"{endpoint.name} is {self._best_head - tip} blocks behind")
         span = Span(max(0, tip - PROVED_BLOCKS + 1), tip)

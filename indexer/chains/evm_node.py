@@ -52,9 +52,13 @@ class EvmNode:
     def __init__(self, rpc: JsonRpc) -> None:
         self._rpc = rpc
 
-    async def chain_id(self, endpoint: Endpoint) -> int:
-        raw = await self._rpc.call(endpoint, "eth_chainId", [])
-        return quantity(decode(endpoint, raw, _text))
+    async def head(self, endpoint: Endpoint) -> tuple[int, WireHeader]:
+        """The chain id and the newest block, in one request: what a URL leads to may change."""
+        raws = await self._rpc.batch(
+            endpoint, [Call("eth_chainId", []), _get_block("latest", full=False)]
+        )
+        newest = _present(endpoint, _sized(endpoint, raws[1], _header), "block", "latest")
+        return quantity(decode(endpoint, raws[0], _text)), newest.value
 
     async def header(self, endpoint: Endpoint, block: int | str) -> WireHeader | None:
         """By height, hash or tag; None where the node has no such block."""

@@ -157,16 +157,19 @@ def bind(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
 
 def bind_logs(tx: WireTransaction, logs: Iterable[WireLog], first_index: int) -> Iterator[Log]:
     """The logs of one transaction; block-wide indexes must count on from `first_index` (P22)."""
+    place = (tx.hash, tx.transaction_index, tx.block_hash, tx.block_number)
     for log_index, log in enumerate(logs, first_index):
-        what = f"log {log_index} of transaction {tx.hash}"
-        _same(what, "transactionHash", log.transaction_hash, tx.hash)
-        _same(what, "transactionIndex", log.transaction_index, tx.transaction_index)
-        _same(what, "blockHash", log.block_hash, tx.block_hash)
-        _same(what, "blockNumber", log.block_number, tx.block_number)
-        if quantity(log.log_index) != log_index:
-            raise NotProved(f"{what} has the logIndex {log.log_index}")
-        if log.removed:
-            raise NotProved(f"{what} is marked as removed")
+        said = (log.transaction_hash, log.transaction_index, log.block_hash, log.block_number)
+        if said != place:
+            what = f"log {log_index} of transaction {tx.hash}"
+            names = ("transactionHash", "transactionIndex", "blockHash", "blockNumber")
+            for name, one, other in zip(names, said, place, strict=True):
+                _same(what, name, one, other)
+        if quantity(log.log_index) != log_index or log.removed:
+            raise NotProved(
+                f"log {log_index} of transaction {tx.hash} has the logIndex {log.log_index[:80]}"
+                f"{' and is marked as removed' if log.removed else ''}"
+            )
         yield read_log(log)
 
 

@@ -97,5 +97,9 @@ def _path(nibbles: str, odd: str, even: str) -> bytes:
 
 
 def _long(base: int, length: int) -> bytes:
+    if length < 0x100:
+        return bytes((base + 1, length))
+    if length < 0x10000:
+        return bytes((base + 2, length >> 8, length & 0xFF))
     size = (length.bit_length() + 7) // 8
     return bytes([base + size]) + length.to_bytes(size, "big")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeVar
 
+import structlog
+
 from indexer.chains.rpc import Endpoint, EndpointFailed
 from indexer.model import Refused, Unavailable
 
@@ -21,9 +23,11 @@ FAILURES: Final = 3  # before another endpoint is followed
 # time and fail at every block.
 FORGIVE_SECONDS: Final = 30.0
 RETURN_SECONDS: Final = 15.0  # between two looks whether a preferred endpoint works again
-EXCLUDED_SECONDS: Final = 60.0  # before an endpoint that failed its check is checked again
+EXCLUDED_SECONDS: Final = 15.0  # before an endpoint that failed its check is checked again
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class Health(StrEnum):
@@ -168,6 +172,8 @@ class Endpoints:
         try:
             await self._check(member.endpoint)
         except Refused as refused:
+            if member.state is not Health.EXCLUDED:
+                log.warning("endpoint_excluded", endpoint=member.endpoint.name, reason=str(refused))
             member.state, member.error = Health.EXCLUDED, str(refused)
             member.excluded_until = self._clock() + EXCLUDED_SECONDS
             return refused
@@ -178,6 +184,8 @@ class Endpoints:
         return None
 
     def _failed(self, member: _Member, error: Unavailable) -> None:
+        if str(error) != member.error:
+            log.warning("endpoint_failed", endpoint=member.endpoint.name, reason=str(error))
         member.failures += 1
         member.failed_at = self._clock()
         if member.state is not Health.EXCLUDED:
@@ -187,6 +195,7 @@ class Endpoints:
         usable = member.failures < FAILURES and member.state is not Health.EXCLUDED
         if not usable and member is self._members[self._followed]:
             self._followed = (self._followed + 1) % len(self._members)
+            log.info("endpoint_followed", endpoint=self.followed.name)
             self._look_back_at = self._clock() + RETURN_SECONDS
 
     async def _look_back(self) -> None:
@@ -198,6 +207,7 @@ class Endpoints:
             async with member.checking:
                 if await self._try_check(member) is None:
                     self._followed = at
+                    log.info("endpoint_followed", endpoint=self.followed.name)
                     return
 
     def _failures(self) -> str:
