@@ -28,7 +28,6 @@ from pydantic import (
 
 from indexer import config_source
 from indexer.config_values import (
-    NAME,
     NATIVE_COINS,
     HeaderName,
     HeaderValue,
@@ -42,7 +41,7 @@ from indexer.config_values import (
     Secret,
     Text,
     WsUrl,
-    matching,
+    checked_name,
     shown,
     whole_or,
 )
@@ -147,7 +146,7 @@ class Network(_Table):
     @classmethod
     def _coin_id(cls, value: str, info: ValidationInfo) -> str:
         if "id" in info.data:  # else it may be the default, and the id's problem is told already
-            return matching(value, NAME)
+            return checked_name(value)
         return value
 
     @field_validator("confirmations")
@@ -341,9 +340,10 @@ family = "evm"
 chain_id = 1
 endpoints = [
     "http://127.0.0.1:8545",
-    # { url = "http://node-b:8545", headers = { Authorization = "…" }, ws = "ws://node-b:8546" },
+    # { url = "http://node-b:8545", headers = { Authorization = "a" }, ws = "ws://node-b:8546" },
 ]
 confirmations = 12                # blocks, or "finalized": when the network calls it final
+# label = "ERC20"                 # what the exchange-style routes may call it
 # coin = "eth"                    # native coin's id; known for known chains, else the network's id
 # symbol = "ETH"
 # decimals = 18

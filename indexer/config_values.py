@@ -120,18 +120,25 @@ def _file(path: Path) -> Path:
     return path
 
 
-def matching(text: str, pattern: str) -> str:
-    if not re.fullmatch(pattern, text, re.ASCII):
-        raise ValueError(f"must look like {pattern}")
+def checked_name(text: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]*", text):
+        raise ValueError("must begin with a-z and go on with a-z, 0-9 or _")
     return text
 
 
-def _matches(pattern: str) -> AfterValidator:
-    return AfterValidator(lambda text: matching(text, pattern))
+def _header_name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~-]+", text):
+        raise ValueError("is no name of an HTTP header")
+    return text
 
 
-NAME: Final = "[a-z][a-z0-9_]*"
-Name = Annotated[StrictStr, _matches(NAME)]
+def _header_value(text: str) -> str:
+    if not re.fullmatch("[\t -~]*", text):
+        raise ValueError("must be printable ASCII")
+    return text
+
+
+Name = Annotated[StrictStr, AfterValidator(checked_name)]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=64)]
 Secret = Annotated[StrictStr, Field(min_length=MIN_SECRET_CHARS)]
 Listen = Annotated[StrictStr, AfterValidator(_listen)]
@@ -140,5 +147,5 @@ WsUrl = Annotated[StrictStr, AfterValidator(_ws_url)]
 PostgresUrl = Annotated[StrictStr, AfterValidator(_postgres_url)]
 ReadableFile = Annotated[Path, AfterValidator(_file)]
 Range = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, PlainValidator(_range)]
-HeaderName = Annotated[StrictStr, _matches("[A-Za-z0-9!#$%&'*+.^_`|~-]+")]
-HeaderValue = Annotated[StrictStr, _matches(r"[\t -~]*")]
+HeaderName = Annotated[StrictStr, AfterValidator(_header_name)]
+HeaderValue = Annotated[StrictStr, AfterValidator(_header_value)]
