@@ -1,0 +1,93 @@
+"""`make bench`: measure, print one table, write it to RESULTS.md."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from indexer import log
+from indexer.embedded import Embedded
+from tests.bench import callbacks, catch_up, deposits, engine
+from tests.bench.results import Figure, aligned, machine
+from tests.bench.suite import FULL, QUICK, SPARSE, Sizes, Suite
+
+RESULTS: Final = Path(__file__).with_name("RESULTS.md")
+MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure]]]] = {
+    "catch_up": catch_up.figures,
+    "deposits": deposits.figures,
+    "callbacks": callbacks.figures,
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="smaller sizes, one round")
+    arguments.add_argument("--only", choices=MEASUREMENTS, help="one of the measurements")
+    chosen = arguments.parse_args()
+    log.configure(quiet=True)
+    started, load = time.monotonic(), os.getloadavg()[0]
+    names = [chosen.only] if chosen.only else MEASUREMENTS.keys()
+    figures = asyncio.run(measured(QUICK if chosen.quick else FULL, names))
+    conditions = machine(load, os.getloadavg()[0])
+    rows = [figure.row() for figure in figures]
+    _say(f"\n{aligned(rows)}\n\n{conditions}; {time.monotonic() - started:.0f} s")
+    if not (chosen.quick or chosen.only):
+        RESULTS.write_text(page(rows, conditions, FULL), encoding="utf-8")
+
+
+async def measured(sizes: Sizes, names: Collection[str]) -> list[Figure]:
+    """The figures of some measurements, on an embedded PostgreSQL as durable as in earnest."""
+    found: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="depositd-bench-") as folder:
+        async with Embedded(Path(folder) / "cluster") as cluster:
+            suite = Suite(cluster, Path(folder), sizes)
+            for measure in [MEASUREMENTS[name] for name in names]:
+                found += await asyncio.to_thread(_all, measure(suite))
+    return found
+
+
+def page(rows: list[list[str]], conditions: str, sizes: Sizes) -> str:
+    """RESULTS.md."""
+    shape = sizes.shape
+    return f"""\
+# What `make bench` found
+
+{aligned(rows, markdown=True)}
+
+{conditions}.
+
+Read the ratios: absolute figures move by a third between runs and machines. The engine and what
+stands beside it take turns, {sizes.rounds} rounds, each time in a fresh process on a core of its
+own and in a fresh database of an embedded PostgreSQL with its durable settings. Node and receiver
+are processes on another core. CPU and memory are the measured process's, without PostgreSQL.
+
+- **catch-up**: {sizes.blocks} blocks of the size of a busy mainnet block
+  ({shape.transactions} transactions, {shape.logs} logs, {shape.transfers} ERC-20 Transfers),
+  from the follower's first step until it is at the tip. {SPARSE:.1%} of the transfers pay one of
+  {engine.WATCHED:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
+  into the adapter's own types.
+- **deposits committed**: {sizes.dense_blocks} blocks in which every transfer is a deposit, fetched
+  and proved before the clock starts. With each deposit go its events, and a delivery for each.
+- **callbacks delivered**: what the dispatcher claims, signs, sends and records, at
+  {engine.ACCOUNTS} endpoints of one receiver. Beside it the same bodies, signed before the clock
+  starts, are posted with as many requests under way, and nothing is recorded.
+"""
+
+
+def _all(figures: Iterator[Figure]) -> list[Figure]:
+    return list(figures)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

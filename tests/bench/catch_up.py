@@ -1,0 +1,73 @@
+"""Blocks a second through the whole pipeline: node, proofs, decoding, PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from indexer.chains.families import open_chain
+from indexer.model import Impossible
+from tests.bench import engine, floor
+from tests.bench.blocks import CHAIN_ID
+from tests.bench.process import Clock, Served
+from tests.bench.recording import Recording
+from tests.bench.replay import replay
+from tests.bench.results import Figure, Run
+from tests.bench.suite import SPARSE, Suite
+
+FAR_SECONDS: Final = 0.04  # of latency, to a node that is not next door
+
+
+class Case(NamedTuple):
+    """One way to catch up."""
+
+    name: str
+    verify: str
+    native: str
+    floor: str
+    latency: float = 0.0  # seconds
+
+
+CASES: Final = (
+    Case('catch-up, verify = "full"', "full", "transactions", floor.BODIES),
+    Case('catch-up, verify = "off"', "off", "transactions", floor.BODIES),
+    Case('catch-up, verify, native = "off"', "off", "off", floor.LOGS),
+    Case("the first, 40 ms away", "full", "transactions", floor.BODIES, FAR_SECONDS),
+)
+
+
+def figures(suite: Suite) -> Iterator[Figure]:
+    """By how much is verified and how much is asked for."""
+    for case in CASES:
+        yield _figure(suite, case)
+
+
+def _figure(suite: Suite, case: Case) -> Figure:
+    blocks = suite.sizes.blocks
+    folder = suite.recorded(blocks, SPARSE)
+    expected = Recording(folder).deposits(native=case.native != "off")
+    with Served(replay, folder, CHAIN_ID, latency=case.latency) as url:
+        return suite.figure(
+            case.name,
+            "blocks",
+            lambda: suite.alone(measure, suite.database(), url, case, blocks, expected),
+            "same bytes, fetched and parsed",
+            lambda: suite.alone(floor.measure, url, case.floor, blocks),
+        )
+
+
+async def measure(database: str, url: str, case: Case, blocks: int, expected: int) -> Run:
+    """Follow a node from block 1 to its tip at `blocks`, into a fresh database.
+
+    `expected` is how many deposits there must be then: a fast wrong answer is no figure.
+    """
+    network = engine.settings(url, verify=case.verify, native=case.native)
+    chain = open_chain(engine.NETWORK, network)
+    async with engine.following(database, network, chain) as follower:
+        clock = Clock()
+        await engine.follow(follower)
+        run = Run.of(clock, blocks)
+    found = await engine.deposits(database)
+    if found != expected:
+        raise Impossible(f"{found} deposits where {expected} should be")
+    return run

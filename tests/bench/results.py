@@ -1,0 +1,104 @@
+"""What measurements found, and the table that shows it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from tests.bench.process import Clock
+
+MEGABYTE: Final = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One measurement in a process of its own."""
+
+    count: int  # of whatever is counted: blocks, deposits, callbacks
+    wall: float  # seconds
+    cpu: float  # seconds of the measured process; PostgreSQL and servers are not in it
+    peak_bytes: int  # of resident memory
+
+    @classmethod
+    def of(cls, clock: Clock, count: int) -> Run:
+        return cls(count, clock.wall, clock.cpu, clock.peak_bytes)
+
+    @property
+    def rate(self) -> float:
+        """Counts a second."""
+        return self.count / self.wall
+
+    @property
+    def cost(self) -> float:
+        """CPU milliseconds for each."""
+        return 1000 * self.cpu / self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The engine's runs, and those of what stands beside it, in the rounds they were taken in."""
+
+    name: str
+    unit: str  # what is counted
+    engine: Sequence[Run]
+    beside: str
+    floor: Sequence[Run]
+
+    @property
+    def ratio(self) -> float:
+        """Engine to floor. Within a round, because between rounds the machine changes."""
+        return median(e.rate / f.rate for e, f in zip(self.engine, self.floor, strict=True))
+
+    def row(self) -> list[str]:
+        rates = [run.rate for run in self.engine]
+        return [
+            self.name,
+            f"{median(rates):,.0f} {self.unit}/s",
+            f"{min(rates):,.0f} to {max(rates):,.0f}",
+            self.beside,
+            f"{median(run.rate for run in self.floor):,.0f}",
+            f"{self.ratio:.2f}",
+            f"{median(run.cost for run in self.engine):.2f}",
+            f"{median(run.cost for run in self.floor):.2f}",
+            f"{max(run.peak_bytes for run in self.engine) / MEGABYTE:.0f}",
+        ]
+
+
+HEADINGS: Final = (
+    "figure",
+    "median",
+    "rounds",
+    "beside it",
+    "its median/s",
+    "ratio",
+    "CPU ms each",
+    "its CPU ms",
+    "peak RSS MB",
+)
+
+
+def aligned(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
+    """The rows under HEADINGS: text in columns, figures flush right."""
+    table = [list(HEADINGS), *map(list, rows)]
+    widths = [max(len(row[at]) for row in table) for at in range(len(HEADINGS))]
+    text = (0, 3)  # columns
+    lines = [
+        [cell.ljust(w) if at in text else cell.rjust(w) for at, (cell, w) in enumerate(cells)]
+        for cells in ([*zip(row, widths, strict=True)] for row in table)
+    ]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in lines)
+    rule = ["-" * w if at in text else "-" * (w - 1) + ":" for at, w in enumerate(widths)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
+
+
+def machine(load_before: float, load_after: float) -> str:
+    """The conditions of a run, as far as the machine tells them."""
+    return (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}; "
+        f"load average {load_before:.2f} before, {load_after:.2f} after"
+    )

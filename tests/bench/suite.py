@@ -1,0 +1,73 @@
+"""What measurements share: a cluster, recorded chains, and how much is measured."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from tests.bench import engine
+from tests.bench.blocks import MAINNET, Shape, make_chain, watched_addresses
+from tests.bench.process import run_alone
+from tests.bench.recording import record
+from tests.bench.results import Figure, Run
+
+SPARSE: Final = 0.001  # share of transfers that pay a watched address
+DENSE: Final = 1.0
+SEED: Final = 20_261_121
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured."""
+
+    blocks: int  # sparse
+    dense_blocks: int
+    callback_blocks: int  # dense; fewer than the confirmations, so that each deposit has one event
+    rounds: int
+    shape: Shape = MAINNET
+
+
+FULL: Final = Sizes(blocks=200, dense_blocks=32, callback_blocks=11, rounds=3)
+QUICK: Final = Sizes(blocks=60, dense_blocks=8, callback_blocks=4, rounds=1)
+
+
+class Alone(Protocol):
+    """How a measurement is run: in a process of its own."""
+
+    def __call__(
+        self, measure: Callable[..., Coroutine[Any, Any, Run]], *arguments: object
+    ) -> Run: ...
+
+
+class Suite:
+    def __init__(self, cluster: str, folder: Path, sizes: Sizes, alone: Alone = run_alone) -> None:
+        """`cluster`: URL of a PostgreSQL to make databases in; `folder` takes the recordings."""
+        self.sizes = sizes
+        self.alone = alone
+        self._cluster = cluster
+        self._folder = folder
+
+    def database(self) -> str:
+        """A fresh one's URL."""
+        return asyncio.run(engine.fresh_database(self._cluster))
+
+    def recorded(self, blocks: int, matching: float) -> Path:
+        """A node's answers about so many blocks, made once a run."""
+        folder = self._folder / f"{blocks}-blocks-{matching}"
+        if not folder.exists():
+            folder.mkdir()
+            chain = make_chain(
+                blocks, watched=engine.WATCHED, matching=matching, seed=SEED, shape=self.sizes.shape
+            )
+            record(folder, chain, watched_addresses(engine.WATCHED))
+        return folder
+
+    def figure(
+        self, name: str, unit: str, ours: Callable[[], Run], beside: str, bare: Callable[[], Run]
+    ) -> Figure:
+        """Both by turns, so that what else the machine does falls on both."""
+        rounds = [(ours(), bare()) for _ in range(self.sizes.rounds)]
+        return Figure(name, unit, [run for run, _ in rounds], beside, [run for _, run in rounds])
