@@ -14,7 +14,7 @@ from pydantic import Field
 
 from indexer.api.auth import hash_key, require
 from indexer.api.context import context_of
-from indexer.api.errors import MAX_SHOWN, Absent, Conflict, missing, reply
+from indexer.api.errors import Absent, Conflict, missing, reply, shown
 from indexer.api.inputs import MAX_TEXT, Body, Text, read_body, read_query
 from indexer.api.pages import PageQuery, Statement, page
 from indexer.model import ID_CHARS, Refused, format_time
@@ -44,7 +44,7 @@ async def create_account(
     account = _random_id("acc_") if account is None else account
     if ACCOUNT_ID.fullmatch(account) is None:
         raise Refused(
-            f"{account[:MAX_SHOWN]!r} is no account id: write a-z, 0-9, - and _, at most 63, "
+            f"{shown(account)!r} is no account id: write a-z, 0-9, - and _, at most 63, "
             "beginning with a letter or a digit"
         )
     try:
@@ -133,7 +133,7 @@ async def delete_key(request: web.Request) -> web.Response:
         "delete from api_key where account = $1 and id = $2 returning id", account, key
     )
     if gone is None:
-        raise Absent(f"account {account[:63]!r} has no key {key[:63]!r}")
+        raise Absent(f"account {shown(account)!r} has no key {shown(key)!r}")
     return web.Response(status=204)
 
 

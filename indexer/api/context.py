@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 from aiohttp import web
 
-from indexer.api.errors import missing
+from indexer.api.errors import missing, shown
 from indexer.chains import Codec, Token
 from indexer.model import Refused
 
@@ -35,7 +35,7 @@ class Context:
         codec = self.codecs.get(network)
         if codec is None:
             known = ", ".join(self.codecs) or "none"
-            raise Refused(f"there is no network {network[:64]!r}; configured: {known}")
+            raise Refused(f"there is no network {shown(network)!r}; configured: {known}")
         return codec
 
     def path_codec(self, network: str) -> Codec:

@@ -88,9 +88,14 @@ def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None
     )
 
 
+def shown(text: str) -> str:
+    """A caller's text as an error may repeat it: not long, and nothing but characters."""
+    return text[:MAX_SHOWN].encode("utf-8", "replace").decode()
+
+
 def missing(what: str, name: str) -> Absent:
     """For a row that is not there, or that is not the caller's to know of."""
-    return Absent(f"there is no {what} {name[:MAX_SHOWN]!r}")
+    return Absent(f"there is no {what} {shown(name)!r}")
 
 
 @web.middleware
@@ -150,7 +155,7 @@ def _from_aiohttp(request: web.Request, response: web.HTTPException) -> web.Stre
             message = f"{request.method} is not for {request.path}; allowed: {allowed}"
             return Problem(405, message, headers={"Allow": allowed}).answer()
         case web.HTTPNotFound():
-            message = f"there is nothing at {request.path[:MAX_SHOWN]}"
+            message = f"there is nothing at {shown(request.path)}"
         case web.HTTPRequestEntityTooLarge():
             message = "the body is larger than this server takes"
         case _:

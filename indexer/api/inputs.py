@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from indexer.api.errors import MAX_SHOWN, Problem
+from indexer.api.errors import Problem, shown
 from indexer.model import Refused
 
 MAX_BODY: Final = 8 * 1024 * 1024  # bytes; 10,000 addresses with long references need about 5 MiB
@@ -107,7 +107,7 @@ def read_query(request: web.Request, model: type[M]) -> M:
     values: dict[str, str] = {}
     for name, value in request.query.items():
         if name in values:
-            raise Problem(400, f"{name[:MAX_SHOWN]!r} is given twice")
+            raise Problem(400, f"{shown(name)!r} is given twice")
         values[name] = value
     return _validate(model, values)
 
@@ -156,7 +156,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"the field {twice[:MAX_SHOWN]!r} is given twice")
+        raise Refused(f"the field {shown(twice)!r} is given twice")
     return found
 
 
@@ -172,8 +172,8 @@ def _validate(model: type[M], values: Any) -> M:
 
 def bad_field(field: str, error: str, value: str | None = None) -> dict[str, str]:
     """One entry of a refusal's `details`."""
-    entry = {"field": field[:MAX_SHOWN], "error": error}
-    return entry if value is None else {**entry, "value": value[:MAX_SHOWN]}
+    entry = {"field": shown(field), "error": error}
+    return entry if value is None else {**entry, "value": shown(value)}
 
 
 def refusal(details: Sequence[Mapping[str, str]]) -> Problem:
@@ -197,6 +197,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return "is missing"
         case "model_type" | "dict_type" | "model_attributes_type":
             return "must be an object"
+        case "string_unicode":
+            return "has a name or a value that is not Unicode text"
         case "value_error":
             return str(error["msg"]).removeprefix("Value error, ")
         case _:

@@ -82,7 +82,7 @@ def decode_cursor(cursor: str, parse: Callable[[str], Any] = str) -> tuple[datet
         padded = cursor + "=" * (-len(cursor) % 4)
         micros, key = base64.b64decode(padded, b"-_", validate=True).decode().split(",", 1)
         moment = EPOCH + timedelta(microseconds=int(micros))
-        if not key.isprintable() or encode_cursor(moment, key) != cursor:
+        if not key or not key.isprintable() or encode_cursor(moment, key) != cursor:
             raise ValueError
         return moment, parse(key)
     except (ValueError, OverflowError):
