@@ -1,0 +1,51 @@
+"""PostgreSQL's NOTIFY as a bell: a hint that there is work, never the only way to learn of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg
+import structlog
+
+from indexer.database import unavailable_database
+from indexer.model import Unavailable
+
+CHANNEL: Final = "depositd_delivery"
+RETRY_SECONDS: Final = 1.0  # between attempts to listen again
+
+log = structlog.get_logger()
+
+
+async def listen(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
+    """Call `ring` at every notification, until cancelled. Keeps one connection of the pool."""
+    while True:
+        try:
+            with unavailable_database():
+                await _listen_once(pool, ring)
+            log.warning("bell lost", error="the connection ended")
+        except Unavailable as problem:
+            log.warning("bell lost", error=str(problem))
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def _listen_once(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
+    ended = asyncio.Event()
+
+    def on_notify(*_: Any) -> None:
+        ring()
+
+    def on_end(*_: Any) -> None:
+        ended.set()
+
+    async with pool.acquire() as connection:
+        connection.add_termination_listener(on_end)
+        await connection.add_listener(CHANNEL, on_notify)
+        try:
+            ring()  # for what came before
+            await ended.wait()
+        finally:
+            connection.remove_termination_listener(on_end)
+            if not connection.is_closed():
+                await connection.remove_listener(CHANNEL, on_notify)
