@@ -15,7 +15,7 @@ import pytest
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_transaction import NotProved, recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
-from tests.bench import callbacks, catch_up, deposits, engine
+from tests.bench import callbacks, catch_up, deposits
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
 from tests.bench.process import Served, run_alone
 from tests.bench.recording import Entry, Recording, record
@@ -25,7 +25,7 @@ from tests.bench.suite import Sizes, Suite
 from tests.conftest import Server
 
 SMALL = Shape(payments=8, failed=1, calls=8, transfers=20, collectibles=2, others=10)
-SMALLEST = Sizes(blocks=4, dense_blocks=3, callback_blocks=2, rounds=1, shape=SMALL)
+SMALLEST = Sizes(blocks=4, dense_blocks=3, callback_blocks=2, rounds=1, watched=50, shape=SMALL)
 
 _block = msgspec.json.Decoder(WireBlock)
 _receipts = msgspec.json.Decoder(list[WireReceipt])
@@ -70,12 +70,11 @@ def test_a_catch_up_that_misses_a_deposit_gives_no_figure(suite: Suite) -> None:
         Served(replay, folder, CHAIN_ID) as url,
         pytest.raises(Exception, match=f"{expected} deposits where {expected + 1} should be"),
     ):
-        suite.alone(catch_up.measure, suite.database(), url, catch_up.CASES[0], 2, expected + 1)
+        suite.alone(catch_up.measure, suite.database(), url, catch_up.CASES[0], 50, 2, expected + 1)
 
 
 def test_the_benchmarks_blocks_have_mainnets_size_and_prove(tmp_path: Path) -> None:
-    watched = watched_addresses(engine.WATCHED)
-    record(tmp_path, make_chain(2, watched=len(watched), matching=0.5, seed=1), watched)
+    record(tmp_path, make_chain(2, watched=9, matching=0.5, seed=1), watched_addresses(9))
     recording = Recording(tmp_path)
     for entry in recording.entries[1:]:
         block, receipts = read(recording, entry)

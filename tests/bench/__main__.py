@@ -71,7 +71,7 @@ are processes on another core. CPU and memory are the measured process's, withou
 - **catch-up**: {sizes.blocks} blocks of the size of a busy mainnet block
   ({shape.transactions} transactions, {shape.logs} logs, {shape.transfers} ERC-20 Transfers),
   from the follower's first step until it is at the tip. {SPARSE:.1%} of the transfers pay one of
-  {engine.WATCHED:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
+  {sizes.watched:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
   into the adapter's own types.
 - **deposits committed**: {sizes.dense_blocks} blocks in which every transfer is a deposit, fetched
   and proved before the clock starts. With each deposit go its events, and a delivery for each.

@@ -13,9 +13,9 @@ from typing import Final
 
 import aiohttp
 import asyncpg
-from callbacks.dispatcher import Dispatcher
 
 from callbacks import dispatcher, signing
+from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.database import connect_pool
 from indexer.model import Impossible
@@ -37,15 +37,15 @@ def receiver() -> Answer:
 
 
 def figures(suite: Suite) -> Iterator[Figure]:
-    blocks = suite.sizes.callback_blocks
-    folder = suite.recorded(blocks, DENSE)
+    watched = suite.sizes.watched
+    folder = suite.recorded(suite.sizes.callback_blocks, DENSE)
     expected = Recording(folder).deposits(native=True)
     filled: list[str] = []  # databases, the last one by the engine's last run
     with Served(replay, folder, CHAIN_ID) as node, Served(receiver) as url:
 
         def ours() -> Run:
             filled.append(suite.database())
-            suite.alone(deposits.measure, filled[-1], node, blocks, expected, url)
+            suite.alone(deposits.measure, filled[-1], node, watched, expected, url)
             return suite.alone(measure, filled[-1])
 
         yield suite.figure(

@@ -50,20 +50,24 @@ def _figure(suite: Suite, case: Case) -> Figure:
         return suite.figure(
             case.name,
             "blocks",
-            lambda: suite.alone(measure, suite.database(), url, case, blocks, expected),
+            lambda: suite.alone(
+                measure, suite.database(), url, case, suite.sizes.watched, blocks, expected
+            ),
             "same bytes, fetched and parsed",
             lambda: suite.alone(floor.measure, url, case.floor, blocks),
         )
 
 
-async def measure(database: str, url: str, case: Case, blocks: int, expected: int) -> Run:
+async def measure(
+    database: str, url: str, case: Case, watched: int, blocks: int, expected: int
+) -> Run:
     """Follow a node from block 1 to its tip at `blocks`, into a fresh database.
 
     `expected` is how many deposits there must be then: a fast wrong answer is no figure.
     """
     network = engine.settings(url, verify=case.verify, native=case.native)
     chain = open_chain(engine.NETWORK, network)
-    async with engine.following(database, network, chain) as follower:
+    async with engine.following(database, network, chain, watched) as follower:
         clock = Clock()
         await engine.follow(follower)
         run = Run.of(clock, blocks)

@@ -37,9 +37,10 @@ class _Held(EvmChain):
         super().__init__(settings)
         self._blocks: list[Block] = []
 
-    async def hold(self, blocks: int) -> None:
-        """Fetch and prove blocks 1..`blocks`."""
-        self._blocks = [block async for block in super().blocks(1, blocks)]
+    async def hold(self) -> None:
+        """Fetch and prove all blocks above the first."""
+        tip = await self.tip()
+        self._blocks = [block async for block in super().blocks(1, tip.height)]
 
     async def blocks(self, first: int, last: int) -> AsyncGenerator[Block, None]:
         for block in self._blocks[first - 1 : last]:
@@ -47,32 +48,32 @@ class _Held(EvmChain):
 
 
 def figures(suite: Suite) -> Iterator[Figure]:
-    blocks = suite.sizes.dense_blocks
-    folder = suite.recorded(blocks, DENSE)
+    watched = suite.sizes.watched
+    folder = suite.recorded(suite.sizes.dense_blocks, DENSE)
     expected = Recording(folder).deposits(native=True)
     filled: list[str] = []  # databases, the last one by the engine's last run
     with Served(replay, folder, CHAIN_ID) as url:
 
         def ours() -> Run:
             filled.append(suite.database())
-            return suite.alone(measure, filled[-1], url, blocks, expected, CALLBACK_URL)
+            return suite.alone(measure, filled[-1], url, watched, expected, CALLBACK_URL)
 
         yield suite.figure(
             "deposits committed",
             "deposits",
             ours,
             "bare insert of the same rows",
-            lambda: suite.alone(measure_bare, filled[-1], suite.database(), url),
+            lambda: suite.alone(measure_bare, filled[-1], suite.database(), url, watched),
         )
 
 
-async def measure(database: str, url: str, blocks: int, expected: int, callback_url: str) -> Run:
-    """Commit the deposits of a node's blocks 1..`blocks`, which are `expected`."""
+async def measure(database: str, url: str, watched: int, expected: int, callback_url: str) -> Run:
+    """Commit the deposits of all blocks of a node, which are `expected`."""
     network = engine.settings(url)
     assert isinstance(network, config.EvmNetwork)
     chain = _Held(network)
-    async with engine.following(database, network, chain, callback_url) as follower:
-        await chain.hold(blocks)
+    async with engine.following(database, network, chain, watched, callback_url) as follower:
+        await chain.hold()
         clock = Clock()
         await engine.follow(follower)
         run = Run.of(clock, expected)
@@ -82,7 +83,7 @@ async def measure(database: str, url: str, blocks: int, expected: int, callback_
     return run
 
 
-async def measure_bare(source: str, database: str, url: str) -> Run:
+async def measure_bare(source: str, database: str, url: str, watched: int) -> Run:
     """Insert the deposits of `source` into the fresh `database`, a transaction for each of its."""
     network = engine.settings(url)
     columns, rows = await _read(source)
@@ -91,7 +92,8 @@ async def measure_bare(source: str, database: str, url: str) -> Run:
         for batch in (list(group) for _, group in groupby(rows, key=lambda row: row["created_at"]))
     ]
     insert = _insert(columns)
-    async with engine.following(database, network, open_chain(engine.NETWORK, network)):
+    chain = open_chain(engine.NETWORK, network)
+    async with engine.following(database, network, chain, watched):
         pool = await connect_pool(database)
         async with pool, pool.acquire() as connection:
             clock = Clock()

@@ -21,7 +21,6 @@ from tests.bench.blocks import CHAIN_ID, listed_tokens, watched_addresses
 
 NETWORK: Final = "bench"
 ACCOUNTS: Final = 10
-WATCHED: Final = 10_000  # addresses, over all accounts
 CONFIRMATIONS: Final = 12
 REORG_WINDOW: Final = 32  # small, so that most blocks lie below it, as in a long catch-up
 SECRET_KEY: Final = "a key that protects nothing but a benchmark"
@@ -70,11 +69,16 @@ async def fresh_database(cluster: str) -> str:
 
 @asynccontextmanager
 async def following(
-    database: str, network: config.Network, chain: Chain, callback_url: str | None = None
+    database: str,
+    network: config.Network,
+    chain: Chain,
+    watched: int,
+    callback_url: str | None = None,
 ) -> AsyncIterator[Follower]:
     """A follower at block 0 with everything registered and active, about to take its first step.
 
-    `callback_url`: where each account's endpoint is; None: no account has one.
+    `watched`: how many addresses, over all accounts. `callback_url`: where each account's endpoint
+    is; None: no account has one.
     """
     pool = await connect_pool(database)
     try:
@@ -85,7 +89,7 @@ async def following(
         await origin.begin(pool, chain, NETWORK, network)
         watch = WatchSet(NETWORK, network.reorg_window)
         async with pool.acquire() as connection:
-            await _register(connection)
+            await _register(connection, watched)
             if callback_url is not None:
                 await _register_endpoints(connection, callback_url)
             await coverage.activate(connection, NETWORK)
@@ -123,10 +127,9 @@ async def _register_endpoints(connection: asyncpg.Connection, url: str) -> None:
             await create_endpoint(connection, vault(), account, url, None, None, None, None)
 
 
-async def _register(connection: asyncpg.Connection) -> None:
-    """The listed tokens as coins, and the watched addresses in equal parts over the accounts."""
-    addresses = watched_addresses(WATCHED)
-    share = WATCHED // ACCOUNTS
+async def _register(connection: asyncpg.Connection, watched: int) -> None:
+    """The listed tokens as coins, and the watched addresses dealt out to the accounts."""
+    addresses = watched_addresses(watched)
     async with connection.transaction():
         for number, token in enumerate(listed_tokens()):
             coin = coverage.NewCoin(f"token_{number}", NETWORK, token, f"Token {number}", "TOK", 6)
@@ -134,7 +137,7 @@ async def _register(connection: asyncpg.Connection) -> None:
         for number in range(ACCOUNTS):
             account = f"account-{number}"
             await connection.execute("insert into account (id, name) values ($1, $1)", account)
-            keys = addresses[number * share : (number + 1) * share]
+            keys = addresses[number::ACCOUNTS]
             await coverage.register_addresses(
                 connection,
                 NETWORK,

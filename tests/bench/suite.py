@@ -27,6 +27,7 @@ class Sizes:
     dense_blocks: int
     callback_blocks: int  # dense; fewer than the confirmations, so that each deposit has one event
     rounds: int
+    watched: int = 10_000  # addresses
     shape: Shape = MAINNET
 
 
@@ -59,10 +60,9 @@ class Suite:
         folder = self._folder / f"{blocks}-blocks-{matching}"
         if not folder.exists():
             folder.mkdir()
-            chain = make_chain(
-                blocks, watched=engine.WATCHED, matching=matching, seed=SEED, shape=self.sizes.shape
-            )
-            record(folder, chain, watched_addresses(engine.WATCHED))
+            watched, shape = self.sizes.watched, self.sizes.shape
+            chain = make_chain(blocks, watched=watched, matching=matching, seed=SEED, shape=shape)
+            record(folder, chain, watched_addresses(watched))
         return folder
 
     def figure(
