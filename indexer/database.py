@@ -40,6 +40,11 @@ PASSING: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
 )
 
+# asyncpg's words for a connection that the server ended, before and after it noticed that itself.
+LOST_CONNECTION: Final = re.compile(
+    "connection (is|was|has been) (closed|terminated|released back)|cannot switch to state"
+)
+
 log = structlog.get_logger()
 
 
@@ -54,8 +59,8 @@ def unavailable_database() -> Iterator[None]:
         yield
     except PASSING as problem:
         raise DatabaseUnavailable(f"the database is out of reach: {_short(problem)}") from problem
-    except asyncpg.InterfaceError as problem:
-        if not re.search("connection (is|was|has been) (closed|terminated)", str(problem)):
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as problem:
+        if not LOST_CONNECTION.search(str(problem)):
             raise  # misuse of the client: a bug
         raise DatabaseUnavailable(
             "the database is out of reach: it closed the connection"
