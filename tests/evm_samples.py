@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from indexer.chains.evm_decode import TRANSFER_TOPIC, Content, transfers
 from indexer.chains.evm_proof import Execution, Log, prove
 from indexer.chains.evm_trace import Payment, bind_traces
 from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, WireTransaction
+from indexer.devnet.evm_chain import SimulatedChain
+from indexer.devnet.evm_node import EvmNode
+from indexer.devnet.traffic import Traffic
 
 USDT = bytes.fromhex("dac17f958d2ee523a2206206994597c13d831ec7")
 USDC = bytes.fromhex("a0b86991c6218b36c1d19d4a2e9eb0ce3606eb48")
@@ -56,6 +60,28 @@ def load(path: Path) -> dict[str, Any]:
     with gzip.open(path) as stored:
         answers: dict[str, Any] = json.load(stored)
     return answers
+
+
+def simulated() -> dict[str, Any]:
+    """The same of a simulated block with transactions of several kinds, and withdrawals."""
+    chain = SimulatedChain(21)
+    traffic = Traffic(chain, [chain.wallet("watched").address], Random(21))
+    for _ in range(12):
+        traffic.step()
+    node = EvmNode(chain)
+    busiest = max(chain.branch(), key=lambda block: len(block.executed))
+
+    def ask(method: str, *params: Any) -> Any:
+        call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+        return json.loads(json.dumps(node.answer(call)["result"]))
+
+    name = "0x" + busiest.hash.hex()
+    traces = ask("debug_traceBlockByHash", name, {"tracer": "callTracer"})
+    return {
+        BLOCK: ask(BLOCK, hex(busiest.number), True),
+        RECEIPTS: ask(RECEIPTS, name),
+        FRAMES: [trace["result"] for trace in traces],
+    }
 
 
 def read(answers: dict[str, Any]) -> Content:

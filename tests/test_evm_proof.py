@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ from tests.evm_samples import (
     load,
     read,
     recorded,
+    simulated,
     transaction,
 )
 
@@ -232,6 +234,41 @@ def reach(path: tuple[Any, ...], answers: dict[str, Any]) -> None:
         assert everything(changed) == everything(answers), path
     else:
         assert refused(changed), path
+
+
+def test_every_single_alteration_of_a_simulated_block_is_refused() -> None:
+    answers = simulated()
+    checked = [leaf for leaf in leaves(answers) if not is_believed(leaf)]
+    for where in checked:
+        reach(where, answers)
+    assert {where[0] for where in checked} == {BLOCK, RECEIPTS, FRAMES}
+    assert len(checked) > 200
+
+
+def rewritten(answers: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Everything the node says, with one hash replaced wherever it stands."""
+    text = json.dumps(answers)
+    assert text.count(old) > 1
+    changed: dict[str, Any] = json.loads(text.replace(old, new))
+    return changed
+
+
+@pytest.mark.pitfall("P23", "P65")
+def test_a_transactions_hash_cannot_be_renamed_everywhere() -> None:
+    answers = simulated()
+    real = answers[BLOCK]["transactions"][0]["hash"]
+    with pytest.raises(NotProved, match="its transaction 0x0 gives"):
+        read(rewritten(answers, real, "0x" + "ab" * 32))
+
+
+@pytest.mark.pitfall("P65")
+def test_a_value_cannot_be_altered_together_with_all_hashes_of_it() -> None:
+    answers = simulated()
+    tx = answers[BLOCK]["transactions"][0]
+    real, tx["value"] = tx["hash"], hex(int(tx["value"], 16) + 1)
+    forged = keccak(raw_transaction(msgspec.convert(tx, WireTransaction)))
+    with pytest.raises(NotProved, match="its transactions root gives"):
+        read(rewritten(answers, real, "0x" + forged.hex()))
 
 
 @pytest.mark.parametrize("path", recorded("13998626"))
