@@ -125,47 +125,47 @@ async def test_accounts_are_made_and_listed_newest_first(world: World) -> None:
     assert listed[1]["name"] == "Shop №1"
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "said"),
-    [
-        ({"name": "Again", "id": "alice"}, 409, "alice"),
-        ({"name": "A", "id": "UPPER"}, 400, "UPPER"),
-        ({"name": "A", "id": "a" * 64}, 400, "63"),
-        ({"name": "A", "id": ""}, 400, "account id"),
-        ({"name": ""}, 400, "name"),
-        ({"name": "a\u0000b"}, 400, "U+0000"),
-        ({"name": "x" * 257}, 400, "name"),
-        ({"name": 5}, 400, "name"),
-        ({"id": "x"}, 400, "name: is missing"),
-        ({"name": "A", "admin": True}, 400, "admin: there is no such field"),
-    ],
+BAD_ACCOUNTS: Final[tuple[tuple[Any, int, str], ...]] = (
+    ({"name": "Again", "id": "alice"}, 409, "alice"),
+    ({"name": "A", "id": "UPPER"}, 400, "UPPER"),
+    ({"name": "A", "id": "a" * 64}, 400, "63"),
+    ({"name": "A", "id": ""}, 400, "account id"),
+    ({"name": ""}, 400, "name"),
+    ({"name": "a\u0000b"}, 400, "U+0000"),
+    ({"name": "x" * 257}, 400, "name"),
+    ({"name": 5}, 400, "name"),
+    ({"id": "x"}, 400, "name: is missing"),
+    ({"name": "A", "admin": True}, 400, "admin: there is no such field"),
 )
+
+
 async def test_a_bad_account_is_refused_in_a_sentence(
-    world: World, body: Any, status: int, said: str
+    world: World, subtests: pytest.Subtests
 ) -> None:
-    answer = await world.admin.post("/v1/accounts", body)
-    assert answer.status == status
-    assert said in answer.error
+    for body, status, said in BAD_ACCOUNTS:
+        with subtests.test(str(body)):
+            answer = await world.admin.post("/v1/accounts", body)
+            assert answer.status == status
+            assert said in answer.error
     assert await world.pool.fetchval("select count(*) from account") == 2
 
 
-@pytest.mark.parametrize(
-    ("account", "body", "status", "said"),
-    [
-        ("alice", {"scopes": ["admin"]}, 400, "scopes[0]"),
-        ("alice", {"scopes": []}, 400, "scopes"),
-        ("alice", {"scopes": "read"}, 400, "scopes"),
-        ("alice", {}, 400, "scopes: is missing"),
-        ("alice", {"scopes": ["read"], "colour": 1}, 400, "colour"),
-        ("nobody", {"scopes": ["read"]}, 404, "nobody"),
-    ],
+BAD_KEYS: Final[tuple[tuple[str, Any, int, str], ...]] = (
+    ("alice", {"scopes": ["admin"]}, 400, "scopes[0]"),
+    ("alice", {"scopes": []}, 400, "scopes"),
+    ("alice", {"scopes": "read"}, 400, "scopes"),
+    ("alice", {}, 400, "scopes: is missing"),
+    ("alice", {"scopes": ["read"], "colour": 1}, 400, "colour"),
+    ("nobody", {"scopes": ["read"]}, 404, "nobody"),
 )
-async def test_a_bad_key_is_refused_in_a_sentence(
-    world: World, account: str, body: Any, status: int, said: str
-) -> None:
-    answer = await world.admin.post(f"/v1/accounts/{account}/keys", body)
-    assert answer.status == status
-    assert said in answer.error
+
+
+async def test_a_bad_key_is_refused_in_a_sentence(world: World, subtests: pytest.Subtests) -> None:
+    for account, body, status, said in BAD_KEYS:
+        with subtests.test(str(body)):
+            answer = await world.admin.post(f"/v1/accounts/{account}/keys", body)
+            assert answer.status == status
+            assert said in answer.error
     assert await world.pool.fetchval("select count(*) from api_key") == 2
 
 

@@ -149,49 +149,48 @@ async def test_every_spelling_of_an_address_is_the_same_address(world: World) ->
     assert await rows(world) == 1
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "said"),
-    [
-        ({"network": "nowhere", "addresses": [address(1)]}, 400, "ethereum"),
-        ({"network": IDLE, "addresses": [address(1)]}, 503, "idle"),
-        ({"network": "ethereum", "addresses": []}, 400, "addresses"),
-        ({"network": "ethereum", "addresses": [address(1)] * 10_001}, 400, "10000"),
-        ({"network": "ethereum", "addresses": [5]}, 400, "addresses[0]: must be an object"),
-        ({"network": "ethereum", "addresses": [{}]}, 400, "addresses[0].address: is missing"),
-        (
-            {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": -1}]},
-            400,
-            "addresses[0].fromBlock",
-        ),
-        (
-            {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": 1.0}]},
-            400,
-            "addresses[0].fromBlock",
-        ),
-        (
-            {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": 2**80}]},
-            400,
-            "addresses[0].fromBlock",
-        ),
-        (
-            {"network": "ethereum", "addresses": [{"address": address(1), "role": "hot"}]},
-            400,
-            "addresses[0].role",
-        ),
-        (
-            {"network": "ethereum", "addresses": [{"address": address(1), "reference": "r" * 257}]},
-            400,
-            "addresses[0].reference",
-        ),
-        ({"network": "ethereum", "addresses": [address(1)], "callbacks": 1}, 400, "callbacks"),
-    ],
+BAD_REGISTRATIONS: Final[tuple[tuple[Any, int, str], ...]] = (
+    ({"network": "nowhere", "addresses": [address(1)]}, 400, "ethereum"),
+    ({"network": IDLE, "addresses": [address(1)]}, 503, "idle"),
+    ({"network": "ethereum", "addresses": []}, 400, "addresses"),
+    ({"network": "ethereum", "addresses": [address(1)] * 10_001}, 400, "10000"),
+    ({"network": "ethereum", "addresses": [5]}, 400, "addresses[0]: must be an object"),
+    ({"network": "ethereum", "addresses": [{}]}, 400, "addresses[0].address: is missing"),
+    (
+        {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": -1}]},
+        400,
+        "addresses[0].fromBlock",
+    ),
+    (
+        {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": 1.0}]},
+        400,
+        "addresses[0].fromBlock",
+    ),
+    (
+        {"network": "ethereum", "addresses": [{"address": address(1), "fromBlock": 2**80}]},
+        400,
+        "addresses[0].fromBlock",
+    ),
+    (
+        {"network": "ethereum", "addresses": [{"address": address(1), "role": "hot"}]},
+        400,
+        "addresses[0].role",
+    ),
+    (
+        {"network": "ethereum", "addresses": [{"address": address(1), "reference": "r" * 257}]},
+        400,
+        "addresses[0].reference",
+    ),
+    ({"network": "ethereum", "addresses": [address(1)], "callbacks": 1}, 400, "callbacks"),
 )
-async def test_a_bad_registration_writes_nothing(
-    world: World, body: Any, status: int, said: str
-) -> None:
-    answer = await world.alice.post("/v1/addresses", body)
-    assert answer.status == status, answer
-    assert said in answer.error
+
+
+async def test_a_bad_registration_writes_nothing(world: World, subtests: pytest.Subtests) -> None:
+    for body, status, said in BAD_REGISTRATIONS:
+        with subtests.test(said):
+            answer = await world.alice.post("/v1/addresses", body)
+            assert answer.status == status, answer
+            assert said in answer.error
     assert await rows(world) == 0
 
 

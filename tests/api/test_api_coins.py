@@ -227,46 +227,45 @@ async def test_absent_settings_stay_and_null_takes_one_back(world: World) -> Non
     }
 
 
-@pytest.mark.pitfall("P41", "P42")
-@pytest.mark.parametrize(
-    ("number", "shown"),
-    [
-        ("0.1", "0.100000"),
-        ("5", "5.000000"),
-        ("1e2", "100.000000"),
-        ("12345678901234567890.000001", "12345678901234567890.000001"),
-        ("9007199254740993", "9007199254740993.000000"),
-        ("0.30000000000000004", None),  # what 0.1 + 0.2 makes of itself in floats
-        ("1e-7", None),
-        ("-1", None),
-        ("-0", None),
-        ("1e400", None),
-        ("1e72", None),  # more than 2^256 base units
-        ("NaN", None),
-        ("Infinity", None),
-        ("true", None),
-        ('"1,5"', None),
-        ('"0x10"', None),
-        ('" 1"', None),
-        ('""', None),
-        ('"١"', None),
-        ('"1.0000001"', None),
-    ],
+AMOUNTS: Final[tuple[tuple[str, str | None], ...]] = (
+    ("0.1", "0.100000"),
+    ("5", "5.000000"),
+    ("1e2", "100.000000"),
+    ("12345678901234567890.000001", "12345678901234567890.000001"),
+    ("9007199254740993", "9007199254740993.000000"),
+    ("0.30000000000000004", None),  # what 0.1 + 0.2 makes of itself in floats
+    ("1e-7", None),
+    ("-1", None),
+    ("-0", None),
+    ("1e400", None),
+    ("1e72", None),  # more than 2^256 base units
+    ("NaN", None),
+    ("Infinity", None),
+    ("true", None),
+    ('"1,5"', None),
+    ('"0x10"', None),
+    ('" 1"', None),
+    ('""', None),
+    ('"١"', None),
+    ('"1.0000001"', None),
 )
+
+
+@pytest.mark.pitfall("P41", "P42")
 async def test_an_amount_is_read_exactly_or_refused(
-    world: World, number: str, shown: str | None
+    world: World, subtests: pytest.Subtests
 ) -> None:
     await create(world)
-    raw = b'{"coin": "usdt_erc20", "minDepositAmount": %s}' % number.encode()
-    answer = await world.admin.ask("PUT", "/v1/coins", data=raw, headers=JSON)
-    stored = (await coin(world, "usdt_erc20"))["settings"]["minDepositAmount"]
-    if shown is None:
-        assert answer.status == 400, answer
-        assert answer.error
-        assert stored == "0.000000"
-    else:
-        assert answer.status == 200, answer
-        assert stored == shown
+    kept = "0.000000"
+    for number, shown in AMOUNTS:
+        with subtests.test(number):
+            raw = b'{"coin": "usdt_erc20", "minDepositAmount": %s}' % number.encode()
+            answer = await world.admin.ask("PUT", "/v1/coins", data=raw, headers=JSON)
+            assert answer.status == (400 if shown is None else 200), answer
+            assert shown is not None or answer.error
+            kept = kept if shown is None else shown
+            settings = (await coin(world, "usdt_erc20"))["settings"]
+            assert settings["minDepositAmount"] == kept
 
 
 @pytest.mark.pitfall("P42")
@@ -279,83 +278,85 @@ async def test_the_largest_amount_there_is(world: World) -> None:
     assert (beyond.status, "2^256" in beyond.error) == (400, True)
 
 
-@pytest.mark.parametrize(
-    ("bad", "said"),
-    [
-        ({"confirmations": REORG_WINDOW + 1}, "reorg_window"),
-        ({"confirmations": 0}, "confirmations"),
-        ({"confirmations": "12"}, "confirmations"),
-        ({"confirmations": 2**70}, "confirmations"),
-        ({"confirmations": 1, "settings": {"confirmations": 1}}, "given twice"),
-        ({"confirmationTiers": [{"upTo": "1", "confirmations": 65}]}, "reorg_window"),
-        ({"confirmationTiers": [{"upTo": "1", "confirmations": 0}]}, "confirmationTiers[0]"),
-        ({"confirmationTiers": [{"upTo": "1"}]}, "confirmationTiers[0].confirmations: is missing"),
-        (
-            {
-                "confirmationTiers": [
-                    {"upTo": "2", "confirmations": 1},
-                    {"upTo": "2.0", "confirmations": 2},
-                ]
-            },
-            "confirmationTiers[1].upTo: must be more",
-        ),
-        (
-            {
-                "confirmationTiers": [
-                    {"upTo": "2", "confirmations": 1},
-                    {"upTo": "1", "confirmations": 2},
-                ]
-            },
-            "confirmationTiers[1].upTo: must be more",
-        ),
-        ({"confirmationTiers": [{"upTo": "1", "confirmations": 1}] * 33}, "confirmationTiers"),
-        ({"maxAutoAmount": "1.1234567"}, "7 fraction digits"),
-        ({"status": "ACTIVE", "minDepositAmount": "x"}, "minDepositAmount"),
-        ({"status": "active"}, "status"),
-        ({"decimals": 8}, "decimals: there is no such field"),
-        ({"network": "bsc"}, "network: there is no such field"),
-    ],
+BAD_SETTINGS: Final[tuple[tuple[dict[str, Any], str], ...]] = (
+    ({"confirmations": REORG_WINDOW + 1}, "reorg_window"),
+    ({"confirmations": 0}, "confirmations"),
+    ({"confirmations": "12"}, "confirmations"),
+    ({"confirmations": 2**70}, "confirmations"),
+    ({"confirmations": 1, "settings": {"confirmations": 1}}, "given twice"),
+    ({"confirmationTiers": [{"upTo": "1", "confirmations": 65}]}, "reorg_window"),
+    ({"confirmationTiers": [{"upTo": "1", "confirmations": 0}]}, "confirmationTiers[0]"),
+    ({"confirmationTiers": [{"upTo": "1"}]}, "confirmationTiers[0].confirmations: is missing"),
+    (
+        {
+            "confirmationTiers": [
+                {"upTo": "2", "confirmations": 1},
+                {"upTo": "2.0", "confirmations": 2},
+            ]
+        },
+        "confirmationTiers[1].upTo: must be more",
+    ),
+    (
+        {
+            "confirmationTiers": [
+                {"upTo": "2", "confirmations": 1},
+                {"upTo": "1", "confirmations": 2},
+            ]
+        },
+        "confirmationTiers[1].upTo: must be more",
+    ),
+    ({"confirmationTiers": [{"upTo": "1", "confirmations": 1}] * 33}, "confirmationTiers"),
+    ({"maxAutoAmount": "1.1234567"}, "7 fraction digits"),
+    ({"status": "ACTIVE", "minDepositAmount": "x"}, "minDepositAmount"),
+    ({"status": "active"}, "status"),
+    ({"decimals": 8}, "decimals: there is no such field"),
+    ({"network": "bsc"}, "network: there is no such field"),
 )
+
+
 async def test_bad_settings_are_refused_and_nothing_of_them_is_kept(
-    world: World, bad: dict[str, Any], said: str
+    world: World, subtests: pytest.Subtests
 ) -> None:
     await create(world, **SETTINGS)
-    good = {"minDepositAmount": "7"} if "minDepositAmount" not in bad else {}
-    answer = await world.admin.put("/v1/coins", {"coin": "usdt_erc20", **good, **bad})
-    assert answer.status == 400, answer
-    assert said in answer.error
-    kept = await coin(world, "usdt_erc20")
-    assert (kept["settings"], kept["status"]) == (SHOWN, "ACTIVE")
+    for bad, said in BAD_SETTINGS:
+        with subtests.test(str(bad)):
+            body = {"coin": "usdt_erc20", "minDepositAmount": "7", **bad}
+            answer = await world.admin.put("/v1/coins", body)
+            assert answer.status == 400, answer
+            assert said in answer.error
+            kept = await coin(world, "usdt_erc20")
+            assert (kept["settings"], kept["status"]) == (SHOWN, "ACTIVE")
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "said"),
-    [
-        ({"network": "nowhere"}, 400, "nowhere"),
-        ({"network": IDLE, "name": "A", "symbol": "A", "decimals": 1}, 503, "idle"),
-        ({"contractAddress": "0x12"}, 400, "contractAddress"),
-        ({"contractAddress": "native"}, 400, "contractAddress"),
-        ({"contractAddress": USDT.swapcase().replace("0X", "0x")}, 400, "checksum"),
-        ({"contractAddress": address(51)}, 400, "no token"),
-        ({"coin": "Upper"}, 400, "coin"),
-        ({"coin": "a" * 65}, 400, "coin"),
-        ({"coin": ""}, 400, "coin"),
-        ({"decimals": 78}, 400, "decimals"),
-        ({"decimals": -1}, 400, "decimals"),
-        ({"fromBlock": -1}, 400, "fromBlock"),
-        ({"symbol": ""}, 400, "symbol"),
-        ({"name": "a\u202eb"}, 400, "U+202E"),
-        ({"status": "INACTIVE"}, 400, "status"),
-        ({"settings": {"status": "INACTIVE"}}, 400, "settings.status"),
-        ({"settings": []}, 400, "settings: must be an object"),
-    ],
+BAD_COINS: Final[tuple[tuple[dict[str, Any], int, str], ...]] = (
+    ({"network": "nowhere"}, 400, "nowhere"),
+    ({"network": IDLE, "name": "A", "symbol": "A", "decimals": 1}, 503, "idle"),
+    ({"contractAddress": "0x12"}, 400, "contractAddress"),
+    ({"contractAddress": "native"}, 400, "contractAddress"),
+    ({"contractAddress": USDT.swapcase().replace("0X", "0x")}, 400, "checksum"),
+    ({"contractAddress": address(51)}, 400, "no token"),
+    ({"coin": "Upper"}, 400, "coin"),
+    ({"coin": "a" * 65}, 400, "coin"),
+    ({"coin": ""}, 400, "coin"),
+    ({"decimals": 78}, 400, "decimals"),
+    ({"decimals": -1}, 400, "decimals"),
+    ({"fromBlock": -1}, 400, "fromBlock"),
+    ({"symbol": ""}, 400, "symbol"),
+    ({"name": "a\u202eb"}, 400, "U+202E"),
+    ({"status": "INACTIVE"}, 400, "status"),
+    ({"settings": {"status": "INACTIVE"}}, 400, "settings.status"),
+    ({"settings": []}, 400, "settings: must be an object"),
 )
+
+
 async def test_a_bad_coin_is_refused_and_writes_nothing(
-    world: World, body: dict[str, Any], status: int, said: str
+    world: World, subtests: pytest.Subtests
 ) -> None:
-    answer = await create(world, **body)
-    assert answer.status == status, answer
-    assert said in answer.error
+    for body, status, said in BAD_COINS:
+        with subtests.test(str(body)):
+            answer = await create(world, **body)
+            assert answer.status == status, answer
+            assert said in answer.error
     assert await tokens(world) == 0
 
 
