@@ -18,8 +18,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -39,6 +39,7 @@ from indexer.devnet.traffic import Step, Traffic
 from indexer.engine import Engine
 from indexer.installation import opened
 from indexer.model import Impossible, Unavailable
+from indexer.secret import write_private
 
 NETWORK: Final = "demo"
 CONFIRMATIONS: Final = 3
@@ -75,16 +76,36 @@ TENANTS: Final = (
 async def run_demo(blocks: int | None, out: TextIO = sys.stdout) -> int:
     """Mine `blocks` blocks with traffic, or go on until SIGINT or SIGTERM; returns an exit code."""
     log.configure(quiet=True)
-    stop = asyncio.Event()
+    ready, stop = asyncio.Event(), asyncio.Event()
+    working = asyncio.create_task(_run(blocks, Screen(out), ready, stop))
+
+    def interrupt() -> None:
+        if not ready.is_set() and not stop.is_set():
+            working.cancel()  # what starts can't be asked to stop
+        stop.set()
+
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    screen = Screen(out)
+        loop.add_signal_handler(name, interrupt)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        if not stop.is_set():
+            raise
+        return 0 if blocks is None else 1
+    finally:
+        for name in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(name)
+
+
+async def _run(
+    blocks: int | None, screen: Screen, ready: asyncio.Event, stop: asyncio.Event
+) -> int:
+    """The demo in a folder that is gone afterwards; `ready` once everything is started."""
     chain = SimulatedChain(SEED, finality=FINALITY)
     for _ in range(FIRST_BLOCKS):
         chain.mine()
-    folder = Path(tempfile.mkdtemp(prefix="depositd-demo-"))
-    try:
+    with _temporary_folder() as folder:
         screen.plain(f"starting PostgreSQL in {folder}, a simulated node, the engine, a receiver …")
         async with (
             EvmNode(chain) as node,
@@ -93,9 +114,8 @@ async def run_demo(blocks: int | None, out: TextIO = sys.stdout) -> int:
         ):
             demo = Demo(screen, chain, receiver, api, failed, stop)
             await demo.prepare()
+            ready.set()
             return await demo.play(blocks)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Demo:
@@ -274,6 +294,16 @@ class Demo:
             return
 
 
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="depositd-demo-"))
+    folder.chmod(0o711)  # where we are root, PostgreSQL's user has to pass through it
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
 @asynccontextmanager
 async def _engine(
     settings: config.Settings,
@@ -305,7 +335,8 @@ async def _engine(
 def _settings(folder: Path, node: EvmNode) -> config.Settings:
     """Written as a user would write them, and read as a user's are; the environment has no say."""
     file = folder / "depositd.toml"
-    file.write_text(
+    write_private(
+        file,
         f"""\
 data_dir = {json.dumps(str(folder / "data"))}
 
@@ -327,7 +358,6 @@ native = "traces"
 allow_private = true
 allow_http = true
 """,
-        encoding="utf-8",
     )
     return config.load(file, {})
 

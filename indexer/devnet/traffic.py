@@ -31,6 +31,8 @@ HELD_BACK: Final = 0.15  # that wait for a later block
 FAILED: Final = 0.1  # that fail this time
 PER_STEP: Final = (1, 4)  # pieces of traffic before a block
 ETHER: Final = 10**18  # wei
+PLENTY: Final = 10**30  # base units that payers have of each coin
+TOO_MUCH: Final = 10**40  # that nobody has
 
 TRANSFER: Final = "transfer(address,uint256)"
 
@@ -55,17 +57,15 @@ class Traffic:
         self._failing: set[bytes] = set()
         self._payers = [chain.wallet(f"payer {n}") for n in range(PAYERS)]
         self._strangers = [chain.wallet(f"stranger {n}").address for n in range(STRANGERS)]
-        self._dollar = chain.deploy("dollar", Token("Simulated Dollar", "SIMD", 6))
-        self._lenient = chain.deploy("lenient", Token("Lenient Coin", "LEN", 18, lenient=True))
-        self._fake = chain.deploy("fake", Token("Simulated Dollar", "SIMD", 6))
         self._nft = chain.deploy("collectible", Collectible())
         self._rejecter = chain.deploy("rejecter", Rejecter())
         disperser = chain.deploy("disperser", Disperser())
         self._vault = chain.deploy("vault", Proxy(disperser))  # pays by its own funds
-        for owner in [self._vault, *(payer.address for payer in self._payers)]:
-            for token in (self._dollar, self._lenient, self._fake):
-                chain.endow(token, owner, 10**30)
-        chain.endow(NATIVE, self._vault, 10**30)
+        chain.endow(NATIVE, self._vault, PLENTY)
+        self._decimals: dict[bytes, int] = {}
+        self._dollar = self._issue("dollar", Token("Simulated Dollar", "SIMD", 6))
+        self._lenient = self._issue("lenient", Token("Lenient Coin", "LEN", 18, lenient=True))
+        self._fake = self._issue("fake", Token("Simulated Dollar", "SIMD", 6))
         self._kinds: list[tuple[Callable[[], None], int]] = [
             (self._pay_native, 6),
             (self._pay_token, 6),
@@ -132,8 +132,9 @@ class Traffic:
     def _disperse_tokens(self) -> None:
         """Several in one transaction, one payee twice with the same amount (P5, P21)."""
         payees = [self._watched() for _ in range(self._rng.randint(2, 4))]
-        units = [self._units() for _ in payees]
-        arguments = self._token(), [*payees, payees[0]], [*units, units[0]]
+        token = self._token()
+        units = [self._units(token) for _ in payees]
+        arguments = token, [*payees, payees[0]], [*units, units[0]]
         signature = "disperseToken(address,address[],uint256[])"
         self._send(self._vault, 0, call_data(signature, *arguments))
 
@@ -149,8 +150,8 @@ class Traffic:
 
     def _odd_transfer(self) -> None:
         """A listed token's Transfer in a shape unlike the standard's: held (P11)."""
-        data = call_data("oddTransfer(address,uint256)", self._watched(), self._units())
-        self._send(self._dollar, 0, data)
+        arguments = self._watched(), self._units(self._dollar)
+        self._send(self._dollar, 0, call_data("oddTransfer(address,uint256)", *arguments))
 
     def _fail_native(self) -> None:
         """To a watched address, with value, but out of gas (P1)."""
@@ -164,7 +165,7 @@ class Traffic:
 
     def _pay_without_funds(self) -> None:
         """The dollar reverts; the lenient token returns false and says nothing (P3)."""
-        self._transfer(self._token(), self._watched(), 10**40)
+        self._transfer(self._token(), self._watched(), TOO_MUCH)
 
     def _pay_fake(self) -> None:
         """A contract of the same name and symbol that nobody registered (P6)."""
@@ -187,12 +188,20 @@ class Traffic:
 
     # ---------------------------------------------------------------- small parts
 
+    def _issue(self, name: str, token: Token) -> bytes:
+        """Deploy it, with enough of it for everyone who pays."""
+        address = self.chain.deploy(name, token)
+        self._decimals[address] = token.decimals
+        for owner in (self._vault, *(payer.address for payer in self._payers)):
+            self.chain.endow(address, owner, PLENTY)
+        return address
+
     def _send(self, to: bytes, value: int, data: bytes = b"") -> Transaction:
         payer: Wallet = self._rng.choice(self._payers)
         return self.chain.send(payer, to, value, data)
 
     def _transfer(self, token: bytes, to: bytes, units: int | None = None) -> None:
-        amount = self._units() if units is None else units
+        amount = self._units(token) if units is None else units
         self._send(token, 0, call_data(TRANSFER, to, amount))
 
     def _watched(self) -> bytes:
@@ -204,5 +213,6 @@ class Traffic:
     def _token(self) -> bytes:
         return self._rng.choice(self.tokens)
 
-    def _units(self) -> int:
-        return self._rng.randrange(1, 10**9)
+    def _units(self, token: bytes) -> int:
+        """Up to a thousand of them."""
+        return self._rng.randrange(1, 1000 * 10 ** self._decimals[token])
