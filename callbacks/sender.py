@@ -10,6 +10,7 @@ place of this module alone.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,6 +36,8 @@ MAX_HEADERS: Final = 100
 MAX_LINE_BYTES: Final = 8190
 MAX_BODY_BYTES: Final = 4096  # read, so that the connection can be used again; then it is closed
 BODY_SECONDS: Final = 0.5  # in which the body must be complete for that
+_HEAD_END: Final = re.compile(rb"\n\r?\n")
+_HEAD_END_BYTES: Final = 2  # of its beginning, in what was seen before
 BASE_HEADERS: Final = {
     "content-type": "application/json",
     "accept-encoding": "identity",
@@ -146,13 +149,18 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Connection(ResponseHandler):
-    """Counts what comes before the end of a final head: aiohttp would read 1xx answers for ever."""
+    """Hands aiohttp's parser one head at a time, until a final one, and only so many bytes.
+
+    It would read 1xx answers for ever, and forget a complete head that what follows in the same
+    packet contradicts.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._born = loop.time()
         self._awaits_head = False
         self._head_left = 0  # bytes
+        self._last = b""  # of the head so far: its end may come in pieces
 
     @property
     def should_close(self) -> bool:
@@ -160,7 +168,7 @@ class _Connection(ResponseHandler):
         return too_old or super().should_close
 
     def set_response_params(self, **settings: Any) -> None:
-        self._awaits_head, self._head_left = True, MAX_HEAD_BYTES
+        self._awaits_head, self._head_left, self._last = True, MAX_HEAD_BYTES, b""
         super().set_response_params(**settings)
 
     def feed_data(self, data: Any, size: int = 0) -> None:
@@ -169,18 +177,17 @@ class _Connection(ResponseHandler):
         super().feed_data(data, size)
 
     def data_received(self, data: bytes) -> None:
-        head, rest = data, b""
-        if self._awaits():
-            head, rest = data[: self._head_left], data[self._head_left :]
-            self._head_left -= len(head)
-        super().data_received(head)
-        if self._awaits() and not self._head_left:
+        while data and self._awaits_head and self._head_left:
+            end = _HEAD_END.search(self._last + data)
+            cut = min(end.end() - len(self._last) if end else len(data), self._head_left)
+            head, data = data[:cut], data[cut:]
+            self._head_left -= cut
+            self._last = b"" if end else (self._last + head)[-_HEAD_END_BYTES:]
+            super().data_received(head)
+        if self._awaits_head and not self._head_left:
             self._give_up()
-        elif rest:
-            super().data_received(rest)
-
-    def _awaits(self) -> bool:
-        return self._awaits_head
+        elif data:
+            super().data_received(data)
 
     def _give_up(self) -> None:
         self._awaits_head = False

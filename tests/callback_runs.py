@@ -1,0 +1,94 @@
+"""Dispatchers at work for the length of a test, and waiting for what they should bring about."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import asyncpg
+
+from callbacks.dispatcher import Dispatcher, Limits
+from indexer.config import Callbacks
+from indexer.secret import Vault
+
+RULES = Callbacks(allow_private=True, allow_http=True)
+QUICK = Limits(poll_seconds=0.02, attempt_seconds=5.0)
+
+
+@asynccontextmanager
+async def dispatching(
+    pool: asyncpg.Pool,
+    vault: Vault,
+    limits: Limits = QUICK,
+    *,
+    count: int = 1,
+    rules: Callbacks = RULES,
+) -> AsyncIterator[asyncio.Event]:
+    """`count` dispatchers; yields the event that stops them, as leaving does."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for seed in range(count):
+            dispatcher = Dispatcher(pool, vault, rules, limits, rng=Random(seed))
+            tasks.create_task(dispatcher.run(stop))
+        yield stop
+        stop.set()
+
+
+@asynccontextmanager
+async def hurried(pool: asyncpg.Pool) -> AsyncIterator[None]:
+    """Whatever waits for its next attempt is due now."""
+
+    async def hurry() -> None:
+        while True:
+            await make_due(pool)
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(hurry())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def make_due(pool: asyncpg.Pool, *, leased: bool = False) -> None:
+    """Time passes: for what is backed off, and with `leased` for leases too."""
+    await pool.execute(
+        "update delivery set due_at = clock() "
+        "where due_at > clock() and (lease_token is null or $1)",
+        leased,
+    )
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
+    """What the condition returns once it is true."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if result := await condition():
+                return result
+            await asyncio.sleep(0.01)
+
+
+async def settled(pool: asyncpg.Pool) -> list[Any]:
+    """The finished deliveries, once none is live any more."""
+
+    async def none_live() -> bool:
+        return not await pool.fetchval("select exists (select from delivery)")
+
+    await until(none_live, 60.0)
+    return list(await pool.fetch("select * from delivery_done order by id"))
+
+
+async def charged(pool: asyncpg.Pool, attempts: int) -> Any:
+    """The one live delivery, once so many attempts are charged to it."""
+
+    async def enough() -> Any:
+        return await pool.fetchrow(
+            "select *, extract(epoch from due_at - clock())::float8 as wait from delivery "
+            "where attempts >= $1 and lease_token is null",
+            attempts,
+        )
+
+    return await until(enough)
