@@ -617,6 +617,17 @@ async def test_empty_logs_under_a_filled_bloom_are_refused(net: Net) -> None:
         await read(adapter, 1, chain.head.number)
 
 
+@pytest.mark.pitfall("P59")
+async def test_receipts_without_their_logs_do_not_fill_the_bloom(net: Net) -> None:
+    chain = busy_chain()
+    node = await net.node(chain)
+    adapter = net.adapter(node, verify="bloom")
+    await adapter.connect()
+    node.spoil = on("eth_getBlockReceipts", lambda all_: [{**each, "logs": []} for each in all_])
+    with pytest.raises(Unavailable, match="its logs bloom gives"):
+        await read(adapter, 1, chain.head.number)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
