@@ -11,7 +11,7 @@ from tests.harness import faults
 from tests.harness.anvil import EPOCH, anvil
 from tests.harness.api import Client
 from tests.harness.engine import ADMIN_KEY, Engine, engine
-from tests.harness.world import NETWORK, WINDOW, World, network, open_account, world
+from tests.harness.world import NETWORK, WINDOW, World, network, open_account, started, world
 
 pytestmark = pytest.mark.node
 
@@ -326,6 +326,7 @@ async def test_a_reorg_beyond_the_window_halts_one_network_and_rewind_brings_it_
             Client(running.base, ADMIN_KEY) as admin,
             Client(running.base, await open_account(admin)) as account,
         ):
+            await started(admin, *networks)
             for name in networks:
                 body = {"network": name, "addresses": [ALICE, BOB]}
                 await account.post("/v1/addresses", body)
@@ -371,7 +372,7 @@ async def test_a_reorg_below_the_finalized_block_halts(dsn: str, tmp_path: Path)
         await w.watch(ALICE)
         await w.node.pay(ALICE, 1)
         await w.mine(2 * EPOCH + 2)
-        assert [row["status"] for row in await w.deposits()] == ["finalized"]
+        await w.until_all("finalized")
         await w.swap(2 * EPOCH + 2)
         await w.until_state("halted")
         assert [row["status"] for row in await w.deposits()] == ["finalized"]

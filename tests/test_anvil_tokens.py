@@ -47,7 +47,7 @@ async def test_a_deposit_is_detected_confirmed_and_called_back_once(
 ) -> None:
     async with world(dsn, tmp_path) as w:
         six = await w.token("USDT", 6)
-        eighteen = await w.token("USDT", 18)
+        eighteen = await w.token("USDT", 18, coin="usdt_18")
         await w.watch("0x" + ALICE[2:].upper(), reference="user-42")
         await six.send("transfer", ALICE, 1_500_000)
         await eighteen.send("transfer", ALICE, 10**18)
@@ -272,14 +272,14 @@ async def test_equal_transfers_in_one_transaction_are_told_apart(dsn: str, tmp_p
 @pytest.mark.pitfall("P42")
 async def test_the_largest_amount_is_exact_everywhere(dsn: str, tmp_path: Path) -> None:
     async with world(dsn, tmp_path) as w:
-        odd = await _emitter(w, decimals=18, coin="huge", name="Huge", symbol="HUGE")
+        odd = await _emitter(w, coin="huge")
         await w.watch(ALICE)
         largest = 2**256 - 1
         await odd.send("standard", BOB, ALICE, largest)
         await w.mine()
         await w.confirm()
         row = (await w.deposits())[0]
-        text = f"{str(largest)[:-18]}.{str(largest)[-18:]}"
+        text = f"{str(largest)[:-6]}.{str(largest)[-6:]}"
         assert (row["amountUnits"], row["amount"]) == (str(largest), text)
         await w.delivered()
         for received in w.receiver.accepted:

@@ -7,6 +7,8 @@ interface IToken {
 
 /// Pays many at once, in several ways of failing.
 contract Disperse {
+    receive() external payable {}
+
     /// All or nothing: the last payment may revert everything before it (P26).
     function pay(address payable[] calldata to, uint256[] calldata values) external payable {
         for (uint256 i = 0; i < to.length; i++) {

@@ -3,7 +3,8 @@
 It mines only when told to. Facts about anvil 1.7.1 that tests rely on: `finalized` is the head
 minus two epochs of 32 blocks and `safe` minus one; a rollback empties the pool and forgets the old
 blocks, also by hash; empty blocks differ from each other by a random `mixHash`; its header hashes,
-roots and blooms prove; the pool is ordered by arrival, so that a test decides what comes first.
+roots and blooms prove, but for the transactions root of a block with blobs; the pool is ordered by
+arrival, so that a test decides what comes first.
 """
 
 from __future__ import annotations

@@ -36,6 +36,9 @@ SETTLED: Final = """
       from cursor c where network = $1
 """
 
+# Deliveries that wait for their next attempt, and are not being attempted, are due now.
+HURRY: Final = "update delivery set due_at = clock() where lease_token is null"
+
 
 def network(*urls: str, **settings: Any) -> dict[str, Any]:
     """The table of one EVM network, fast enough for tests."""
@@ -90,7 +93,7 @@ class World:
         """A plain token, listed, of which the node's first account has plenty."""
         made = await self.node.deploy(contracts()["Token"], f"{symbol} coin", symbol, decimals)
         await made.send("mint", self.node.accounts[0], 10**30)
-        await self.node.mine()
+        await self.mine()  # below what anything registered from now on covers
         await self.list_coin(made, **settings)
         return made
 
@@ -149,18 +152,27 @@ class World:
             assert time.monotonic() < end, f"{otherwise}\n{self.engine.log[-LOG_TAIL:]}"
             await asyncio.sleep(LOOK)
 
-    async def delivered(self) -> None:
-        """Wait until no callback is left to send."""
+    async def delivered(self, patience: float = PATIENCE) -> None:
+        """Wait until no callback is left to send; a test does not wait out the retry schedule."""
 
         async def nothing_left() -> bool:
+            await self.database.execute(HURRY)
             return not await self.database.fetchval("select count(*) from delivery")
 
-        await self.until(nothing_left, "callbacks are left over")
+        await self.until(nothing_left, "callbacks are left over", patience)
         self.receiver.check()
 
     async def deposits(self, **query: str) -> list[dict[str, Any]]:
         """The account's deposits, oldest first."""
         return (await self.account.all("/v1/deposits", **query))[::-1]
+
+    async def until_all(self, status: str) -> None:
+        """Wait until every deposit is in a state: finality comes with the poll after a block's."""
+
+        async def in_it() -> bool:
+            return {row["status"] for row in await self.deposits()} == {status}
+
+        await self.until(in_it, f"the deposits never were {status}")
 
     async def state(self) -> str:
         """The network's state by the API."""
@@ -209,6 +221,7 @@ async def world(
     *,
     chain: tuple[Anvil, Proxy] | None = None,
     honest: bool = False,
+    inside: bool = True,
     events: list[str] | None = None,
     fail: float = 0.0,
     delay: float = 0.0,
@@ -217,13 +230,15 @@ async def world(
     """A running installation with one account and one endpoint; `settings` are the network's.
 
     `chain`: a node that runs already, else a fresh one. `honest`: the engine has the node itself as
-    its second endpoint, behind the proxy. `fail`, `delay`: the receiver's manners.
+    its second endpoint, behind the proxy. `inside`: the engine runs in this process. `fail` and
+    `delay` are the receiver's.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         node, before = await enter(_chain()) if chain is None else chain
         urls = [before.url, node.url] if honest else [before.url]
-        running = await enter(engine(folder, dsn, {NETWORK: network(*urls, **settings)}))
+        networks = {NETWORK: network(*urls, **settings)}
+        running = await enter(engine(folder, dsn, networks, inside=inside))
         calls = await enter(receiver(fail, delay))
         database = await asyncpg.connect(dsn)
         stack.push_async_callback(database.close)
@@ -240,6 +255,17 @@ async def _chain() -> AsyncIterator[tuple[Anvil, Proxy]]:
     async with anvil() as node, proxy(node.url) as before:
         await node.mine()
         yield node, before
+
+
+async def started(admin: Client, *networks: str) -> None:
+    """Wait until each network follows its chain."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            items = (await admin.get("/v1/networks"))["items"]
+            following = {each["network"] for each in items if each["state"] == "following"}
+            if following >= set(networks):
+                return
+            await asyncio.sleep(LOOK)
 
 
 async def open_account(admin: Client, name: str = "shop") -> str:
