@@ -14,7 +14,7 @@ from uuid import uuid4
 import structlog
 from callbacks.dispatcher import Dispatcher
 
-from callbacks import api as callback_routes
+from callbacks.api import routes as callback_routes
 from indexer import config
 from indexer.api.context import Context
 from indexer.api.server import Server
@@ -58,7 +58,7 @@ class Engine:
         """
         self._warn()
         if "api" in self._roles:
-            self._server = Server(self._context(), [callback_routes.routes])
+            self._server = Server(self._context(), [callback_routes])
             self.api_url.set_result(await self._server.start())
         try:
             return await self._run_parts(stop)
