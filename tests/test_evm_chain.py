@@ -723,7 +723,6 @@ async def reading(net: Net, spoil: Spoil) -> AsyncIterator[Callable[[], Awaitabl
     yield lambda: adapter.token(b"\x70" * 20)
 
 
-@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
 @pytest.mark.parametrize(
     ("answers", "expected"),
     [
@@ -744,7 +743,6 @@ async def test_a_token_says_its_name_in_either_way(
         assert (said.name, said.symbol, said.decimals) == expected
 
 
-@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
@@ -765,21 +763,18 @@ async def test_what_is_no_token_is_refused(net: Net, answers: dict[str, str], me
             await token()
 
 
-@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
 async def test_an_account_without_code_is_no_token(net: Net) -> None:
     async with reading(net, honest) as token:
         with pytest.raises(Refused, match="is no token: there is no contract"):
             await token()
 
 
-@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
 async def test_a_node_that_fails_says_nothing_of_the_token(net: Net) -> None:
     async with reading(net, unsupported("eth_getCode", -32000)) as token:
         with pytest.raises(Unavailable, match="can't be read"):
             await token()
 
 
-@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
 async def test_a_contract_cannot_send_us_elsewhere(net: Net) -> None:
     """EIP-3668: a revert with OffchainLookup names URLs that a client would fetch."""
     async with serving() as elsewhere:
