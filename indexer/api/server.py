@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from indexer.api import accounts, addresses, coins, deposits, events, health, networks
 from indexer.api.auth import authenticate
@@ -19,6 +21,16 @@ from indexer.model import Refused
 SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
 KEEP_ALIVE_SECONDS: Final = 75.0
 BACKLOG: Final = 512  # connections that wait to be accepted
+
+
+def _is_no_parse_error(record: logging.LogRecord) -> bool:
+    """Requests that are not even HTTP: their sender's fault, and what they quote may be a key."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+http_log = logging.getLogger(__name__)
+http_log.addFilter(_is_no_parse_error)
 
 RESOURCES: Final = (accounts, addresses, coins, deposits, events, health, networks)
 
@@ -55,6 +67,7 @@ class Server:
         self._tls = tls_context(self._settings.tls_cert, self._settings.tls_key)
         self._runner = web.AppRunner(
             build(context, added),
+            logger=http_log,
             access_log=None,  # answer_errors writes a line a request
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,

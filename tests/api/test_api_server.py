@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import unused_port
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,8 +25,8 @@ from indexer.api.context import Context
 from indexer.api.server import Server
 from indexer.model import Refused
 from tests.api.world import World
-from tests.harness.engine import free_port
 
+ANSWER_SECONDS: Final = 5.0  # that a test waits for one
 SLOW_SECONDS: Final = 0.5  # that a request is in hand while the server stops
 
 
@@ -75,7 +76,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 async def test_it_listens_where_the_settings_say(
     world: World, session: aiohttp.ClientSession
 ) -> None:
-    listen = f"127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{unused_port()}"
     server = Server(on(world, listen=listen))
     assert await server.start() == f"http://{listen}"
     async with session.get(f"http://{listen}/readyz") as response:
@@ -86,7 +87,7 @@ async def test_it_listens_where_the_settings_say(
 
 
 async def test_an_address_that_is_taken_is_refused_in_a_sentence(world: World) -> None:
-    listen = f"127.0.0.1:{free_port()}"
+    listen = f"127.0.0.1:{unused_port()}"
     first, second = Server(on(world, listen=listen)), Server(on(world, listen=listen))
     await first.start()
     with pytest.raises(Refused, match=listen):
@@ -118,6 +119,24 @@ async def test_a_pair_that_is_none_is_refused_in_a_sentence(
     for bad_cert, bad_key in ((cert, cert), (wrong, key), (cert, wrong)):
         with pytest.raises(Refused, match="tls_cert"):
             Server(on(world, tls_cert=bad_cert, tls_key=bad_key))
+
+
+async def test_what_is_no_http_is_400_and_no_word_of_it_is_logged(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(on(world, listen="127.0.0.1:0"))
+    port = int((await server.start()).rpartition(":")[2])
+    for raw in (b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nX-Api-Key: dk_%s\r\n\r\n" % (b"x" * 9000)):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(raw)
+        answer = await asyncio.wait_for(reader.read(), ANSWER_SECONDS)
+        assert answer.startswith(b"HTTP/1.0 400 ")
+        assert b"Traceback" not in answer
+        writer.close()
+        await writer.wait_closed()
+    await server.stop()
+    assert "dk_" not in caplog.text
+    assert "NONSENSE" not in caplog.text
 
 
 async def test_a_request_in_hand_is_answered_before_the_server_ends(
