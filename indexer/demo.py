@@ -107,15 +107,14 @@ async def _run(
         chain.mine()
     with _temporary_folder() as folder:
         screen.plain(f"starting PostgreSQL in {folder}, a simulated node, the engine, a receiver …")
-        async with (
-            EvmNode(chain) as node,
-            Receiver(_verify, _printer(screen)) as receiver,
-            _engine(_settings(folder, node)) as (api, failed),
-        ):
-            demo = Demo(screen, chain, receiver, api, failed, stop)
-            await demo.prepare()
-            ready.set()
-            return await demo.play(blocks)
+        async with EvmNode(chain) as node, Receiver(_verify, _printer(screen)) as receiver:
+            async with _engine(_settings(folder, node)) as (api, failed):
+                demo = Demo(screen, chain, receiver, api, failed, stop)
+                await demo.prepare()
+                ready.set()
+                code = await demo.play(blocks)
+            demo.sum_up()  # the engine sends what is in hand until it has stopped
+        return code
 
 
 class Demo:
@@ -170,7 +169,6 @@ class Demo:
         """Mine until enough or stopped; then see that everything came that should have."""
         await self._mine(blocks)
         if blocks is None:
-            self._summary()
             return 0
         if not self._stop.is_set():
             await self._mine_quietly()
@@ -180,8 +178,16 @@ class Demo:
             self._screen.line("problem", problem)
         if len(problems) > DIFFERENCES:
             self._screen.line("problem", f"and {len(problems) - DIFFERENCES} more")
-        self._summary()
         return 1 if problems else 0
+
+    def sum_up(self) -> None:
+        """The last line."""
+        feeds = self._feeds.values()
+        deposits = {event["data"]["id"] for feed in feeds for event in feed}
+        verified = sum(len(inbox.events) for inbox in self._receiver.inboxes.values())
+        self._screen.plain(
+            f"{len(deposits)} deposits, {verified} callbacks verified, {self._reorgs} reorgs"
+        )
 
     # ---------------------------------------------------------------- the chain
 
@@ -266,14 +272,6 @@ class Demo:
                 found = differences(expected, read_history(events))
                 problems += [f"{tenant.account}'s {what}: {each}" for each in found]
         return problems
-
-    def _summary(self) -> None:
-        feeds = self._feeds.values()
-        deposits = {event["data"]["id"] for feed in feeds for event in feed}
-        verified = sum(len(inbox.events) for inbox in self._receiver.inboxes.values())
-        self._screen.plain(
-            f"{len(deposits)} deposits, {verified} callbacks verified, {self._reorgs} reorgs"
-        )
 
     # ---------------------------------------------------------------- waiting
 
