@@ -1,1 +1,12 @@
-"""Callbacks: from an event's delivery row to a signed request at its endpoint."""
+"""Callbacks: from an event's delivery row to a signed request at its endpoint.
+
+signing     Standard Webhooks: make a secret, sign an attempt, verify what arrived
+schedule    when a failed delivery is tried again; Retry-After
+guard       where callbacks may go: URL, DNS answers, every socket address
+store       the SQL: claim, settle, release; endpoints
+bell        NOTIFY wakes
+sender      one bounded POST over kept-alive connections
+settler     outcomes into the database, in batches, kept while it is away
+dispatcher  the loop: claim, sign, send, settle
+api         /v1/endpoints
+"""

@@ -11,16 +11,17 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from callbacks import store
-from callbacks.guard import MAX_URL, check_url
+from callbacks.guard import MAX_URL, check_answers, check_url
 from indexer.api.auth import acting_account, request_account, require
-from indexer.api.context import context_of
+from indexer.api.context import Context, context_of
 from indexer.api.errors import missing, reply
-from indexer.api.inputs import Body, Text, read_body, read_query
+from indexer.api.inputs import Body, Text, bad_field, read_body, read_query, refusal
 from indexer.api.pages import PageQuery, Statement, page
 from indexer.model import COUNTED, Refused, format_time
 
 MAX_FILTERS: Final = 100  # entries of one filter
 EVENT_TYPES: Final = tuple(f"deposit.{state}" for state in COUNTED)
+_KNOWN_COINS: Final = "select id from coin where id = any ($1)"
 
 routes = web.RouteTableDef()
 
@@ -41,12 +42,8 @@ class NewEndpoint(Body):
 async def create_endpoint(request: web.Request) -> web.Response:
     account, context = await acting_account(request), context_of(request)
     body = await read_body(request, NewEndpoint)
-    check_url(body.url, context.settings.callbacks)
-    _check_events(body.events or ())
-    for network in body.networks or ():
-        context.codec(network)
+    await _check(body, context)
     async with context.pool.acquire() as connection, connection.transaction():
-        await _check_coins(connection, body.coins or [])
         row, secret = await store.create_endpoint(
             connection,
             context.vault,
@@ -61,7 +58,7 @@ async def create_endpoint(request: web.Request) -> web.Response:
 
 
 @routes.get("/v1/endpoints")
-@require("read")
+@require("write")
 async def list_endpoints(request: web.Request) -> web.Response:
     query, context = read_query(request, PageQuery), context_of(request)
     statement = await _visible(request)
@@ -71,7 +68,7 @@ async def list_endpoints(request: web.Request) -> web.Response:
 
 
 @routes.get("/v1/endpoints/{id}")
-@require("read")
+@require("write")
 async def get_endpoint(request: web.Request) -> web.Response:
     statement = await _visible(request)
     statement.where("id = ?", request.match_info["id"])
@@ -99,19 +96,35 @@ async def _visible(request: web.Request) -> Statement:
     return statement
 
 
-def _check_events(patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        if not fnmatch.filter(EVENT_TYPES, pattern):
-            raise Refused(f"events: {pattern!r} matches none of {', '.join(EVENT_TYPES)}")
+async def _check(body: NewEndpoint, context: Context) -> None:
+    """A refusal that names every bad field; the host is looked up last, when all else is good."""
+    bad = [
+        bad_field("events", f"matches none of {', '.join(EVENT_TYPES)}", pattern)
+        for pattern in body.events or ()
+        if not fnmatch.filter(EVENT_TYPES, pattern)
+    ]
+    for network in body.networks or ():
+        if network not in context.codecs:
+            bad.append(bad_field("networks", "there is no such network", network))
+    for coin in await _unknown_coins(context.pool, body.coins or []):
+        bad.append(bad_field("coins", "there is no such coin", coin))
+    try:
+        url = check_url(body.url, context.settings.callbacks)
+        if not bad:
+            await check_answers(url, context.settings.callbacks)
+    except Refused as error:
+        bad.append(bad_field("url", str(error)))
+    if bad:
+        raise refusal(bad)
 
 
-async def _check_coins(connection: asyncpg.Connection, coins: Sequence[str]) -> None:
-    known = await connection.fetch("select id from coin where id = any ($1)", coins)
-    if unknown := set(coins) - {row["id"] for row in known}:
-        raise Refused(f"coins: there is no coin {min(unknown)!r}")
+async def _unknown_coins(pool: asyncpg.Pool, coins: Sequence[str]) -> list[str]:
+    known = {row["id"] for row in await pool.fetch(_KNOWN_COINS, coins)} if coins else set()
+    return [coin for coin in coins if coin not in known]
 
 
 def _endpoint(row: Any) -> dict[str, Any]:
+    """As its owner sees it. The URL may hold a secret of his: it is never logged."""
     return {
         "id": row["id"],
         "account": row["account"],

@@ -210,3 +210,19 @@ class GuardedSockets:
         if forbidden(str(address[0]), allow_private=self._rules.allow_private):
             raise Blocked
         return socket.socket(family, kind, protocol)
+
+
+async def check_answers(url: URL, rules: Callbacks) -> None:
+    """Refused if a name resolves to what is forbidden; one that does not resolve yet passes.
+
+    For registration: it tells an owner early what every connect would find.
+    """
+    resolver = GuardedResolver(rules)
+    try:
+        await resolver.resolve(url.raw_host or "", url.port or 0)
+    except Blocked:
+        raise Refused(FORBIDDEN) from None
+    except OSError:
+        pass
+    finally:
+        await resolver.close()
