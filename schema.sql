@@ -151,6 +151,7 @@ create table watched_address (
 create index on watched_address (network) where state = 'pending';
 create index on watched_address (network, changed_version);
 create index on watched_address (account, network, reference);
+create index on watched_address (account, created_at desc, id desc);
 
 -- open -> done: the scanner that read its last block.
 create type scan_state as enum ('open', 'done');
@@ -233,6 +234,7 @@ create index on deposit (network, height) where state <> 'orphaned';
 create index on deposit (network) where unplaced;
 create index on deposit (account, created_at desc, id desc);
 create index on deposit (created_at desc, id desc);
+create index on deposit (network, address);
 create index on deposit (coin) where state in ('detected', 'held');
 
 -- ---------------------------------------------------------------------------- events
