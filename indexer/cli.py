@@ -25,7 +25,7 @@ from indexer.database import DatabaseUnavailable
 from indexer.demo import run_demo
 from indexer.engine import ROLES, Engine
 from indexer.installation import opened
-from indexer.model import Refused, Unavailable
+from indexer.model import Impossible, Refused, Unavailable
 
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
@@ -49,6 +49,7 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run one command; returns its exit code."""
     try:
         chosen = parser().parse_args(arguments)
+        log.configure(quiet=True)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code: int = runner.run(chosen.act(chosen, environ))
             return code
@@ -62,8 +63,8 @@ def command(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     except DatabaseUnavailable as unavailable:
         print(unavailable, file=sys.stderr)
         return EXIT_NO_DATABASE
-    except Unavailable as unavailable:
-        print(unavailable, file=sys.stderr)
+    except (Unavailable, Impossible) as problem:
+        print(problem, file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -143,7 +144,6 @@ async def _init(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 async def _check(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     settings = _settings(chosen, environ)
-    log.configure(quiet=True)
     async with opened(settings):
         pass
     checks = await check.endpoints(settings)
