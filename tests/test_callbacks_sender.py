@@ -373,3 +373,12 @@ async def test_a_head_that_comes_byte_by_byte_is_one_head() -> None:
         for _ in range(2):
             assert await sender.post(raw.url, {}, BODY) == Answer(200, None)
         assert raw.connections == 1
+
+
+async def test_case_7_a_body_is_never_unpacked() -> None:
+    """One that only claims to be packed is no trouble: the connection goes on."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope"
+    async with receiver(answer(head)) as raw, Sender(RULES, 5.0) as sender:
+        for _ in range(2):
+            assert await sender.post(raw.url, {}, BODY) == Answer(200, None)
+        assert raw.connections == 1
