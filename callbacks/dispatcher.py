@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from random import Random
 from typing import Final
 
@@ -36,6 +37,7 @@ SLOTS_PER_ENDPOINT: Final = 8  # attempts under way
 ATTEMPT_SECONDS: Final = 15.0  # wall clock of one attempt
 LEASE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.25
+URLS: Final = 4096  # remembered in parsed form
 DATABASE_RETRY_SECONDS: Final = 1.0
 LAST_OUTCOMES_SECONDS: Final = 15.0  # after a stop, for outcomes that the database is slow to take
 
@@ -73,6 +75,7 @@ class Dispatcher:
         self._limits = limits
         self._rng = rng or Random()
         self._now = now
+        self._url = lru_cache(URLS)(partial(check_url, rules=rules))
         self._sender = Sender(rules, limits.attempt_seconds)
         self._settler = Settler(pool, self._on_settled)
         self._wake = asyncio.Event()
@@ -179,7 +182,7 @@ class Dispatcher:
     async def _send(self, claim: Claim) -> tuple[str | None, Answer]:
         """The host, for the log, and what came of it. A URL shows itself nowhere else."""
         try:
-            url = check_url(claim.url, self._rules)
+            url = self._url(claim.url)
         except Refused:
             return None, Answer(None, "blocked")  # the rules have changed since it was registered
         timestamp = int(self._now())

@@ -86,6 +86,7 @@ async def answering(*answers: web.Response) -> AsyncIterator[tuple[str, list[web
         yield f"{base}/secret-path?key=secret-key", requests
 
 
+@pytest.mark.pitfall("P119")
 async def test_a_retry_is_signed_afresh_with_the_same_id_and_body(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:

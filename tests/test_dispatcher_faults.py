@@ -44,6 +44,7 @@ async def heard(shop: Receiver, count: int) -> None:
     await until(enough)
 
 
+@pytest.mark.pitfall("P119", "P120")
 async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ async def test_a_secret_that_does_not_open_stops_the_dispatcher_loudly(
     assert shop.requests == []
 
 
+@pytest.mark.pitfall("P120")
 async def test_case_33_a_rolled_back_deposit_is_never_sent(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
