@@ -200,6 +200,8 @@ class Follower:
             return self._fork(tip)
         async with self._pool.acquire() as connection:
             stored = await cursors.header_hashes(connection, self.network)
+        if stored.get(cursor.height) != cursor.hash:
+            raise Stale(f"{self.network}: somebody else moved the cursor")
         ancestor = await self._common_ancestor(cursor, stored)
         if ancestor is None or ancestor < cursor.finalized:
             return self._halt(cursor, min(stored), ancestor)

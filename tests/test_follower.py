@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from indexer import coverage, origin
+from indexer.chains import Header
 from indexer.follower import Outcome
 from indexer.model import Refused
 from tests.scripted import ADDRESSES, STRANGER, TOKEN, HexCodec, Payment, ScriptedChain, payment
@@ -236,6 +237,29 @@ async def test_a_reorg_deeper_than_the_window_halts_and_rewind_reverses_nothing_
     world.chain.hidden = 0
     await advance(world, 1)
     assert await states(world) == {kept.tx: ("confirmed", 2), lost.tx: ("orphaned", 3)}
+    await check_events(pool)
+
+
+async def test_a_rewind_in_the_middle_of_a_step_only_makes_it_step_again(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await world_with_alice(pool)
+    await advance(world, 6, payment(1, (ALICE, 5)))
+    world.chain.cut(5)
+    for _ in range(7):
+        world.chain.mine()
+    tip = world.chain.tip
+
+    async def rewound_meanwhile() -> Header:
+        world.chain.tip = tip  # type: ignore[method-assign]
+        await origin.rewind(pool, world.chain, "net", world.rules, 1)
+        return await tip()
+
+    world.chain.tip = rewound_meanwhile  # type: ignore[method-assign]
+    assert await world.step() is None
+    while await world.step() is Outcome.EXTENDED:
+        pass
+    assert await pool.fetchval("select height from cursor") == len(world.chain.view) - 1
     await check_events(pool)
 
 
