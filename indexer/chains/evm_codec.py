@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from indexer.chains import NATIVE
@@ -22,6 +23,8 @@ NATIVE_MIRRORS: Final = frozenset(
         "471ece3750da237f93b8e339c536989b8978a438",  # Celo
     )
 )
+
+CACHED_ADDRESSES: Final = 65_536  # about 10 MB
 
 _ADDRESS: Final = re.compile(r"0[xX]([0-9a-fA-F]{40})", re.ASCII)
 _HASH: Final = re.compile(r"0[xX]([0-9a-fA-F]{64})", re.ASCII)
@@ -46,11 +49,7 @@ class EvmCodec:
 
     def format_address(self, key: bytes) -> str:
         """EIP-55: a letter is upper case where the hash of the lower-case digits says so."""
-        digits = key.hex()
-        bits = keccak(digits.encode()).hex()
-        return "0x" + "".join(
-            char.upper() if bit >= "8" else char for char, bit in zip(digits, bits, strict=False)
-        )
+        return _checksummed(key)
 
     def parse_hash(self, text: str) -> bytes:
         match = _HASH.fullmatch(text)
@@ -69,3 +68,12 @@ class EvmCodec:
 
     def format_asset(self, asset: bytes) -> str:
         return "native" if asset == NATIVE else self.format_address(asset)
+
+
+@lru_cache(maxsize=CACHED_ADDRESSES)  # an event names three, mostly of deposits seen before
+def _checksummed(key: bytes) -> str:
+    digits = key.hex()
+    bits = keccak(digits.encode()).hex()
+    return "0x" + "".join(
+        char.upper() if bit >= "8" else char for char, bit in zip(digits, bits, strict=False)
+    )

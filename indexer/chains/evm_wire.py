@@ -20,8 +20,12 @@ class Malformed(Unavailable):
     """An answer that isn't shaped as the node's interface promises."""
 
 
-class Wire(msgspec.Struct, rename="camel"):
-    """Base of all answers: camelCase names, unknown fields ignored."""
+class Wire(msgspec.Struct, rename="camel", gc=False):
+    """Base of all answers: camelCase names, unknown fields ignored.
+
+    Answers are trees, so the garbage collector has nothing to find in them: leaving it out saves a
+    tenth of a catch-up's CPU.
+    """
 
 
 class AccessEntry(Wire, kw_only=True):
