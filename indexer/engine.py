@@ -12,9 +12,9 @@ from typing import Any, Final
 from uuid import uuid4
 
 import structlog
-from callbacks.dispatcher import Dispatcher
 
 from callbacks.api import routes as callback_routes
+from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.api.context import Context
 from indexer.api.server import Server

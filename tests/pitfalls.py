@@ -83,7 +83,7 @@ def main() -> int:
     parser.add_argument("--run", action="store_true", help="run the tests first")
     arguments = parser.parse_args()
     collector = Collector()
-    options = ["-q", "--no-header", "-p", "no:terminal", "tests"]
+    options = ["-o", "addopts=--strict-markers", "-p", "no:terminal", "tests"]
     code = pytest.main(
         options if arguments.run else ["--collect-only", *options], plugins=[collector]
     )
