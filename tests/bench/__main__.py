@@ -74,7 +74,8 @@ are processes on another core. CPU and memory are the measured process's, withou
   {sizes.watched:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
   into the adapter's own types.
 - **deposits committed**: {sizes.dense_blocks} blocks in which every transfer is a deposit, fetched
-  and proved before the clock starts. With each deposit go its events, and a delivery for each.
+  and proved before the clock starts; the peak of memory is theirs. With each deposit go its events,
+  and a delivery for each; the bare insert writes neither.
 - **callbacks delivered**: what the dispatcher claims, signs, sends and records, at
   {engine.ACCOUNTS} endpoints of one receiver. Beside it the same bodies, signed before the clock
   starts, are posted with as many requests under way, and nothing is recorded.

@@ -18,13 +18,12 @@ from indexer.chains import Block
 from indexer.chains.evm import EvmChain, EvmSettings
 from indexer.chains.families import open_chain
 from indexer.database import connect_pool
-from indexer.model import Impossible
 from tests.bench import engine
 from tests.bench.blocks import CHAIN_ID
 from tests.bench.process import Clock, Served
 from tests.bench.recording import Recording
 from tests.bench.replay import replay
-from tests.bench.results import Figure, Run
+from tests.bench.results import Figure, Run, check_count
 from tests.bench.suite import DENSE, Suite
 
 CALLBACK_URL: Final = "http://127.0.0.1:9/"  # nothing is sent there
@@ -77,9 +76,7 @@ async def measure(database: str, url: str, watched: int, expected: int, callback
         clock = Clock()
         await engine.follow(follower)
         run = Run.of(clock, expected)
-    found = await engine.deposits(database)
-    if found != expected:
-        raise Impossible(f"{found} deposits where {expected} should be")
+    check_count("deposits", await engine.deposits(database), expected)
     return run
 
 
@@ -100,7 +97,9 @@ async def measure_bare(source: str, database: str, url: str, watched: int) -> Ru
             for values in batches:
                 async with connection.transaction():
                     await connection.execute(insert, *values)
-            return Run.of(clock, len(rows))
+            run = Run.of(clock, len(rows))
+    check_count("deposits", await engine.deposits(database), len(rows))
+    return run
 
 
 class _Column(NamedTuple):

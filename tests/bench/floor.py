@@ -17,7 +17,7 @@ from indexer.chains.evm_decode import TRANSFER_TOPIC
 from indexer.chains.evm_wire import WireBlock, WireHeader, WireLog, WireReceipt
 from indexer.chains.pipeline import REQUESTS
 from tests.bench.process import Clock
-from tests.bench.results import Run
+from tests.bench.results import Run, check_count
 
 BODIES: Final = "bodies"  # full blocks and their receipts
 LOGS: Final = "logs"  # headers, and Transfers by range
@@ -50,24 +50,32 @@ async def measure(url: str, kind: str, blocks: int) -> Run:
     async with aiohttp.ClientSession(timeout=timeout, read_bufsize=2**20) as session:
         clock = Clock()
         worker = _bodies if kind == BODIES else _logs
-        await asyncio.gather(*(worker(session, url, spans) for _ in range(REQUESTS)))
-        return Run.of(clock, blocks)
+        parsed = await asyncio.gather(*(worker(session, url, spans) for _ in range(REQUESTS)))
+        run = Run.of(clock, blocks)
+    check_count("blocks", sum(parsed), blocks)
+    return run
 
 
-async def _bodies(session: aiohttp.ClientSession, url: str, spans: Iterator[range]) -> None:
+async def _bodies(session: aiohttp.ClientSession, url: str, spans: Iterator[range]) -> int:
+    """Work off spans; returns the blocks that came with their receipts."""
+    parsed = 0
     for span in spans:
         asked = [_call("eth_getBlockByNumber", hex(height), True) for height in span]
         blocks = _blocks.decode(await _post(session, url, asked))
         asked = [_call("eth_getBlockReceipts", block.result.hash) for block in blocks]
-        _receipts.decode(await _post(session, url, asked))
+        parsed += len(_receipts.decode(await _post(session, url, asked)))
+    return parsed
 
 
-async def _logs(session: aiohttp.ClientSession, url: str, spans: Iterator[range]) -> None:
+async def _logs(session: aiohttp.ClientSession, url: str, spans: Iterator[range]) -> int:
+    """Work off spans; returns the headers that came with the spans' logs."""
+    parsed = 0
     for span in spans:
         between = {"fromBlock": hex(span[0]), "toBlock": hex(span[-1])}
         asked = [_call("eth_getBlockByNumber", hex(height), False) for height in span]
         asked.append(_call("eth_getLogs", between | {"topics": [["0x" + TRANSFER_TOPIC.hex()]]}))
-        _headers_and_logs.decode(await _post(session, url, asked))
+        parsed += len(_headers_and_logs.decode(await _post(session, url, asked))) - 1
+    return parsed
 
 
 def _call(method: str, *params: Any) -> dict[str, Any]:

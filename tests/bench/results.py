@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
+from indexer.model import Impossible
 from tests.bench.process import Clock
 
 MEGABYTE: Final = 10**6
@@ -36,6 +37,12 @@ class Run:
     def cost(self) -> float:
         """CPU milliseconds for each."""
         return 1000 * self.cpu / self.count
+
+
+def check_count(what: str, found: int, expected: int) -> None:
+    """Raise Impossible unless all the work was done: a fast wrong answer is no figure."""
+    if found != expected:
+        raise Impossible(f"{found} {what} where {expected} should be")
 
 
 @dataclass(frozen=True, slots=True)
