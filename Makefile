@@ -3,7 +3,6 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 NODE   := tests/node/node_modules/.package-lock.json
-SOAK   := 0
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test soak lint pitfalls bench lock clean
@@ -30,7 +29,7 @@ $(NODE): tests/node/package-lock.json
 node: $(NODE)
 
 test: install node  ## the tests, shortened runs (needs Node 20+ for anvil)
-	$(BIN)/pytest -m 'not soak' $(TESTS)
+	$(BIN)/pytest $(TESTS)
 
 soak: install node  ## the full numbers: 100 kills, long histories
 	DEPOSITD_SOAK=1 $(BIN)/pytest $(TESTS)

@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 
 from indexer.chains import NATIVE, Block, Transfer
-from indexer.chains.evm import DECODER_DEPTH, LAG_BLOCKS, EvmChain
+from indexer.chains.evm import COMPARE_SECONDS, DECODER_DEPTH, LAG_BLOCKS, EvmChain
 from indexer.chains.evm_decode import TRANSFER_TOPIC
 from indexer.chains.evm_wire import WireFrame
-from indexer.chains.failover import FAILURES, Health
+from indexer.chains.failover import FAILURES, RETURN_SECONDS, Health
 from indexer.chains.rpc import Transport
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
@@ -542,6 +542,26 @@ async def test_one_against_two_is_left_alone(net: Net) -> None:
         with pytest.raises(Unavailable):
             await read(adapter, top, top)
     assert hashes(await read(adapter, top, top)) == truth(chain, top, top)
+
+
+@pytest.mark.pitfall("P61")
+async def test_an_endpoint_that_stands_still_is_left_and_returned_to(
+    net: Net, time: FakeTime
+) -> None:
+    chain, still = busy_chain(), busy_chain()
+    stuck, other = await net.node(still), await net.node(chain)
+    adapter = net.adapter(stuck, other)
+    await adapter.connect()
+    assert (await adapter.tip()).source == stuck.url
+    for _ in range(LAG_BLOCKS + 1):
+        chain.mine()
+    time.now += COMPARE_SECONDS
+    await adapter.tip()
+    assert await adapter.tip() == await adapter.header(chain.head.number)
+    assert "blocks behind" in str(adapter.endpoints()[0].error)
+    stuck.chain = chain
+    time.now += RETURN_SECONDS
+    assert (await adapter.tip()).source == stuck.url
 
 
 # ---------------------------------------------------------------- logs alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -23,7 +24,9 @@ from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
-LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to return to
+LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to follow or to return to
+COMPARE_SECONDS: Final = 15.0  # between two looks at the others' heads
+COMPARE_PATIENCE_SECONDS: Final = 2.0  # for their answers: the followed head must not wait for them
 CALL_DEPTH: Final = 1024  # the EVM's limit; each call nests two levels of JSON
 DECODER_DEPTH: Final = 4 * CALL_DEPTH
 
@@ -89,6 +92,7 @@ class EvmChain:
         self._pace = Pace()
         self._genesis: str | None = None  # of the first endpoint that passed its check
         self._best_head = 0
+        self._compare_at = 0.0
         self._unproved: dict[str, set[str]] = {}  # by endpoint: last blocks that do not prove
         if settings.native == "traces":
             # A transaction may nest its calls as deep as the EVM allows; JSON decoders count depth.
@@ -116,14 +120,11 @@ class EvmChain:
         return self._endpoints.health()
 
     async def tip(self) -> Header:
-        async def ask(endpoint: Endpoint) -> Header:
-            chain_id, wire = await self._node.head(endpoint)
-            if chain_id != self._settings.chain_id:
-                raise EndpointFailed(f"{endpoint.name} serves chain {chain_id} now")
-            return self._fetcher.header(endpoint, wire)
-
-        tip = await self._endpoints.at_followed(ask)
+        tip = await self._endpoints.at_followed(self._head)
         self._best_head = max(self._best_head, tip.height)
+        if len(self._settings.endpoints) > 1 and self._transport.clock() >= self._compare_at:
+            self._compare_at = self._transport.clock() + COMPARE_SECONDS
+            await self._compare(tip)
         return tip
 
     async def finalized(self) -> Header | None:
@@ -172,6 +173,26 @@ class EvmChain:
         return await read_token(ask, self.codec.format_address(asset))
 
     # ---------------------------------------------------------------- inside
+
+    async def _head(self, endpoint: Endpoint) -> Header:
+        chain_id, wire = await self._node.head(endpoint)
+        if chain_id != self._settings.chain_id:
+            raise EndpointFailed(f"{endpoint.name} serves chain {chain_id} now")
+        return self._fetcher.header(endpoint, wire)
+
+    async def _compare(self, tip: Header) -> None:
+        """Leave an endpoint that answers well and stands still while others go on (P61)."""
+        followed = self._endpoints.followed
+        try:
+            async with asyncio.timeout(COMPARE_PATIENCE_SECONDS):
+                outcomes = await self._endpoints.at_others(followed, self._head)
+        except TimeoutError:
+            return
+        best = max((o.height for _, o in outcomes if isinstance(o, Header)), default=0)
+        self._best_head = max(self._best_head, best)
+        if best > tip.height + LAG_BLOCKS:
+            behind = f"{followed.name} is {best - tip.height} blocks behind"
+            self._endpoints.leave(followed, EndpointFailed(behind))
 
     async def _headers(self, endpoint: Endpoint, heights: Sequence[int]) -> list[Header | None]:
         answers = await self._node.headers(endpoint, list(heights))

@@ -144,6 +144,13 @@ class Endpoints:
             if member.endpoint is endpoint:
                 self._failed(member, error)
 
+    def leave(self, endpoint: Endpoint, error: Unavailable) -> None:
+        """Follow another at once; this one again after it has passed its check."""
+        for member in self._members:
+            if member.endpoint is endpoint:
+                member.failures = max(member.failures, FAILURES - 1)
+                self._failed(member, error)
+
     def _others(self, but: Endpoint) -> list[_Member]:
         return [member for member in self._members if member.endpoint is not but]
 
