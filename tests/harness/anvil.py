@@ -48,6 +48,7 @@ class Anvil(Rpc):
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.accounts: list[str] = []
+        self._sending = asyncio.Lock()  # anvil gives two at once the same nonce
 
     async def send(self, sender: str, to: str | None, **fields: Any) -> str:
         """Put a transaction into the pool; its hash. Ints are amounts or gas."""
@@ -56,7 +57,8 @@ class Anvil(Rpc):
             request["to"] = to
         for name, value in fields.items():
             request[name] = hex(value) if isinstance(value, int) else value
-        sent: str = await self.call("eth_sendTransaction", request)
+        async with self._sending:
+            sent: str = await self.call("eth_sendTransaction", request)
         return sent
 
     async def pay(self, to: str, units: int, *, sender: int = 0, **fields: Any) -> str:
