@@ -12,8 +12,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
-from indexer.chains.evm_transaction import NotProved, recover_sender
+from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
 from tests.bench import callbacks, catch_up, deposits
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses

@@ -15,9 +15,10 @@ import msgspec
 import pytest
 
 from indexer.chains import NATIVE
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_trace import bind_traces
-from indexer.chains.evm_transaction import NotProved, recover_sender
+from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, octets
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.chains import NATIVE
+from indexer.chains.answers import Malformed, NotProved
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_proof import (
     Log,
@@ -27,15 +28,9 @@ from indexer.chains.evm_proof import (
     receipts_root,
     transactions_root,
 )
-from indexer.chains.evm_transaction import (
-    NotProved,
-    created_address,
-    raw_transaction,
-    recover_sender,
-)
+from indexer.chains.evm_transaction import created_address, raw_transaction, recover_sender
 from indexer.chains.evm_trie import EMPTY_ROOT, keccak, rlp_bytes, rlp_int, rlp_list, trie_root
 from indexer.chains.evm_wire import (
-    Malformed,
     WireBlock,
     WireHeader,
     WireReceipt,

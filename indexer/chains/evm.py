@@ -11,11 +11,11 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
 from indexer.chains.evm_node import EvmNode
-from indexer.chains.evm_transaction import NotProved
 from indexer.chains.evm_wire import quantity, sized
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode

@@ -21,16 +21,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from indexer.chains import NATIVE, Transfer, Watch
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_codec import NATIVE_MIRRORS
 from indexer.chains.evm_proof import Execution, Log
 from indexer.chains.evm_trace import Payment
-from indexer.chains.evm_transaction import (
-    OP_DEPOSIT,
-    SIGNED,
-    NotProved,
-    created_address,
-    recover_sender,
-)
+from indexer.chains.evm_transaction import OP_DEPOSIT, SIGNED, created_address, recover_sender
 from indexer.chains.evm_wire import WireTransaction, quantity, sized
 
 WORD: Final = 32  # bytes

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from indexer.chains import Block, Header
+from indexer.chains.answers import Missing, NotProved, Sized
 from indexer.chains.evm_decode import TRANSFER_TOPIC, Content
 from indexer.chains.evm_logs import executions_of
-from indexer.chains.evm_node import EvmNode, Missing, Sized
+from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_proof import Execution, bind, header_hash, prove, prove_bloom
 from indexer.chains.evm_trace import bind_traces
-from indexer.chains.evm_transaction import NotProved
 from indexer.chains.evm_wire import (
     WireBlock,
     WireHeader,

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import Execution, read_log
-from indexer.chains.evm_transaction import NotProved
 from indexer.chains.evm_wire import WireHeader, WireLog, quantity, sized
 
 

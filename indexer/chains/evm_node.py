@@ -7,10 +7,11 @@ endpoint may have. All answers of one method call come from one endpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from indexer.chains.answers import Missing, Sized
 from indexer.chains.evm_wire import (
     WireBlock,
     WireHeader,
@@ -20,7 +21,7 @@ from indexer.chains.evm_wire import (
     quantity,
 )
 from indexer.chains.jsonrpc import Call, JsonRpc, NodeError, decode
-from indexer.chains.rpc import Endpoint, EndpointFailed
+from indexer.chains.rpc import Endpoint
 
 TRACE_TIME_LIMIT: Final = "50s"  # of one transaction, at the node
 
@@ -35,17 +36,6 @@ _block: Final = msgspec.json.Decoder(WireBlock | None)
 _receipts: Final = msgspec.json.Decoder(list[WireReceipt | None] | None)
 _traces: Final = msgspec.json.Decoder(list[WireTrace] | None)
 _logs: Final = msgspec.json.Decoder(list[WireLog] | None)
-
-
-class Missing(EndpointFailed):
-    """The node doesn't have, or doesn't have yet, what another part of its answers speaks of."""
-
-
-class Sized(NamedTuple, Generic[T]):
-    """An answer and its bytes on the wire."""
-
-    value: T
-    size: int
 
 
 class EvmNode:

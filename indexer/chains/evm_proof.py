@@ -23,7 +23,8 @@ from typing import Final
 
 import msgspec
 
-from indexer.chains.evm_transaction import OP_DEPOSIT, NotProved, created_address, raw_transaction
+from indexer.chains.answers import NotProved
+from indexer.chains.evm_transaction import OP_DEPOSIT, created_address, raw_transaction
 from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list, trie_root
 from indexer.chains.evm_wire import (
     WireBlock,

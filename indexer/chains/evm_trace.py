@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import Execution
-from indexer.chains.evm_transaction import NotProved
 from indexer.chains.evm_wire import WireFrame, WireTrace, WireTransaction, octets, quantity, sized
 
 # DELEGATECALL shows its parent's value and moves nothing; CALLCODE pays itself.

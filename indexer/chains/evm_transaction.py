@@ -11,6 +11,7 @@ from typing import Final
 
 import coincurve
 
+from indexer.chains.answers import NotProved
 from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list
 from indexer.chains.evm_wire import (
     AccessEntry,
@@ -20,7 +21,6 @@ from indexer.chains.evm_wire import (
     quantity,
     sized,
 )
-from indexer.model import Unavailable
 
 LEGACY: Final = 0
 ACCESS_LIST: Final = 1
@@ -31,10 +31,6 @@ OP_DEPOSIT: Final = 0x7E
 SIGNED: Final = (LEGACY, ACCESS_LIST, DYNAMIC_FEE, BLOB, SET_CODE)
 EIP155_FIRST_V: Final = 35  # v = 35 + 2 * chain id + parity
 PRE_155_V: Final = (27, 28)
-
-
-class NotProved(Unavailable):
-    """What a node said contradicts itself or its block's hash; another node may say the truth."""
 
 
 def raw_transaction(tx: WireTransaction) -> bytes:

@@ -13,11 +13,7 @@ from typing import Any
 
 import msgspec
 
-from indexer.model import Unavailable
-
-
-class Malformed(Unavailable):
-    """An answer that isn't shaped as the node's interface promises."""
+from indexer.chains.answers import Malformed
 
 
 class Wire(msgspec.Struct, rename="camel", gc=False):
