@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from indexer.chains import NATIVE, Transfer
-from indexer.chains.evm_decode import TRANSFER_TOPIC, Content, transfers
+from indexer.chains.evm_decode import Content, transfers
 from indexer.chains.evm_proof import Execution, Log, prove
 from indexer.chains.evm_trace import Payment, bind_traces
 from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, WireTransaction
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.traffic import Traffic

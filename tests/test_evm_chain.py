@@ -17,10 +17,10 @@ from aiohttp import web
 
 from indexer.chains import NATIVE, Block, Transfer
 from indexer.chains.evm import COMPARE_SECONDS, DECODER_DEPTH, LAG_BLOCKS, EvmChain
-from indexer.chains.evm_decode import TRANSFER_TOPIC
 from indexer.chains.evm_wire import WireFrame
 from indexer.chains.failover import FAILURES, RETURN_SECONDS, Health
 from indexer.chains.rpc import Transport
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.traffic import Traffic

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from indexer.chains import NATIVE, Transfer
 from indexer.chains.answers import NotProved
 from indexer.chains.evm_codec import NATIVE_MIRRORS
-from indexer.chains.evm_decode import TRANSFER_TOPIC
 from indexer.chains.evm_proof import Execution, Log
 from indexer.chains.evm_trace import Payment, bind_traces, payments
 from indexer.chains.evm_transaction import created_address, raw_transaction
 from indexer.chains.evm_trie import keccak
 from indexer.chains.evm_wire import WireFrame, WireTrace, octets
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from tests.evm_samples import (
     ALICE,
     BOB,

@@ -18,7 +18,7 @@ from typing import Final
 
 from indexer.chains import Block, Header
 from indexer.chains.answers import Missing, NotProved, Sized
-from indexer.chains.evm_decode import TRANSFER_TOPIC, Content
+from indexer.chains.evm_decode import Content
 from indexer.chains.evm_logs import executions_of
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_proof import Execution, bind, header_hash, prove, prove_bloom
@@ -34,6 +34,7 @@ from indexer.chains.evm_wire import (
     sized,
 )
 from indexer.chains.rpc import Endpoint
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 
 # Providers cut answers off at round counts: an answer of just so many logs may be incomplete (P58).
 ROUND_COUNT: Final = 1000

@@ -13,9 +13,9 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
-from indexer.chains.evm_decode import TRANSFER_TOPIC
 from indexer.chains.evm_wire import WireBlock, WireHeader, WireLog, WireReceipt
 from indexer.chains.pipeline import REQUESTS
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from tests.bench.process import Clock
 from tests.bench.results import Run, check_count
 

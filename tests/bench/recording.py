@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from indexer.chains.evm_decode import TRANSFER_TOPIC
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_json import text
 from tests.bench.blocks import native_deposits, token_deposits
