@@ -20,6 +20,7 @@ from indexer.chains.evm_wire import quantity, sized
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode
 from indexer.chains.pipeline import Pace, in_order
+from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.model import Refused, Unavailable
 
@@ -216,31 +217,17 @@ class EvmChain:
 
         Proved headers name their parents, so there the last one speaks for all.
         """
-        needed = self._settings.quorum - 1
-        if needed == 0:
-            return
         asked = headers[-1:] if self._settings.verify == "full" else headers
         heights, hashes = [h.height for h in asked], [h.hash for h in asked]
-        outcomes = await self._endpoints.at_others(source, lambda e: self._headers(e, heights))
-        dissent: list[str] = []
-        contested = False
-        for endpoint, outcome in outcomes:
-            if isinstance(outcome, Unavailable):
-                dissent.append(str(outcome))
-            elif None in outcome:
-                dissent.append(f"{endpoint.name} doesn't have it")
-            elif [h.hash for h in outcome if h is not None] != hashes:
-                dissent.append(f"{endpoint.name} names another")
-                contested = True
-        if len(outcomes) - len(dissent) >= needed:
-            return
-        error = Unavailable(
-            f"{1 + len(outcomes) - len(dissent)} of the {self._settings.quorum} endpoints needed "
-            f"name block {heights[-1]} as {source.name} does: {'; '.join(dissent)}"
-        )
-        if contested:
-            self._endpoints.blame(source, error)  # if it stands alone, another will be followed
-        raise error
+
+        async def judge(endpoint: Endpoint) -> Verdict:
+            theirs = await self._headers(endpoint, heights)
+            if None in theirs:
+                return Verdict.NOT_THERE
+            same = [h.hash for h in theirs if h is not None] == hashes
+            return Verdict.SAME if same else Verdict.ANOTHER
+
+        await agree(self._endpoints, source, self._settings.quorum, f"block {heights[-1]}", judge)
 
     # ---------------------------------------------------------------- checks
 

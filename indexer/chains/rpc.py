@@ -88,6 +88,10 @@ class Endpoint:
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}>"
 
+    def at(self, path: str) -> yarl.URL:
+        """The URL of a path below the endpoint's own. It holds secrets: for requests only."""
+        return (self._url / path).with_query(self._url.query) if path else self._url
+
     def clean(self, text: str) -> str:
         """A node's own words, fit to be shown: no secret of ours, no control characters, short."""
         for secret in self._secrets:
@@ -120,8 +124,10 @@ class Transport:
         if session is not None:
             await session.close()
 
-    async def post(self, endpoint: Endpoint, body: bytes) -> bytes:
+    async def post(self, endpoint: Endpoint, body: bytes, path: str = "") -> bytes:
         """The JSON text that the endpoint answers to a JSON body; raises EndpointFailed.
+
+        `path` is below the endpoint's URL, which may have a path of its own.
 
         Asked again after a broken connection or a short rest; not after a time-out.
         """
@@ -130,7 +136,7 @@ class Transport:
             attempt += 1
             await self._rest(endpoint)
             try:
-                return await self._send(endpoint, body)
+                return await self._send(endpoint, body, path)
             except (TooSlow, TooLarge):
                 raise
             except EndpointFailed:
@@ -150,10 +156,11 @@ class Transport:
         if remaining > 0:
             await self._sleep(remaining)
 
-    async def _send(self, endpoint: Endpoint, body: bytes) -> bytes:
+    async def _send(self, endpoint: Endpoint, body: bytes, path: str) -> bytes:
+        url = endpoint.at(path)
         try:
             async with self._open().post(
-                endpoint._url, data=body, headers=endpoint._headers, allow_redirects=False
+                url, data=body, headers=endpoint._headers, allow_redirects=False
             ) as response:
                 self._judge(endpoint, response)
                 answer = await self._read(endpoint, response)
