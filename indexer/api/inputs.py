@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,9 +31,13 @@ MAX_BODY: Final = 8 * 1024 * 1024  # bytes; 10,000 addresses with long reference
 MAX_NUMBER_DIGITS: Final = 200  # characters of a JSON number; 2^256 has 78
 MAX_EXPONENT: Final = 200  # powers of ten that a JSON number may be written with
 BODY_SECONDS: Final = 30.0  # in which a body must arrive
+MAX_DEPTH: Final = 16  # of arrays and objects in one another; no body of ours needs more than 4
 MAX_TEXT: Final = 256  # characters of a name, a reference, a description
 MAX_HEIGHT: Final = 2**53  # blocks; far above any chain, and exact in every JSON reader
 MAX_QUERY_TEXT: Final = 512  # characters of a filter
+
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[][{}]")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -114,6 +119,8 @@ def read_query(request: web.Request, model: type[M]) -> M:
 
 def parse_json(raw: bytes) -> Any:
     """Values of a JSON text, whole numbers as int, others as Decimal; Refused if it is bad."""
+    if _depth(raw) > MAX_DEPTH:
+        raise Refused("the body is nested too deeply")
     try:
         return json.loads(
             raw.decode("utf-8"),
@@ -128,8 +135,16 @@ def parse_json(raw: bytes) -> Any:
         raise Refused(
             f"the body is not JSON: {trouble.msg} at line {trouble.lineno} column {trouble.colno}"
         ) from None
-    except RecursionError:
-        raise Refused("the body is nested too deeply") from None
+
+
+def _depth(raw: bytes) -> int:
+    """How deep a JSON text nests. Counted before it is read: parsers recurse, and a process that
+    reads call traces lets them recurse far (see `chains.evm`)."""
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", raw)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _whole(text: str) -> int | Decimal:
@@ -152,11 +167,11 @@ def _no_number(text: str) -> None:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Refused(f"the field {shown(twice)!r} is given twice")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise Refused(f"the field {shown(name)!r} is given twice")
+        found[name] = value
     return found
 
 

@@ -33,6 +33,8 @@ BAD_BODIES: Final[dict[str, tuple[bytes, str]]] = {
     "too many digits": (b'{"network": ' + b"9" * 5000 + b"}", "more than 200 digits"),
     "too many fraction digits": (b'{"network": 1.' + b"9" * 5000 + b"}", "200 digits"),
     "nested deeply": (b"[" * 200_000, "nested too deeply"),
+    "nested behind text": (b'{"a\\"[": ' + b'{"b":' * 17, "nested too deeply"),
+    "brackets in text": (b'{"' + b"[" * 40 + b'": 1}', "network: is missing"),
     "a field twice": (b'{"network": "a", "network": "b"}', "'network' is given twice"),
     "an unknown field": (b'{"network": "a", "addresses": ["x"], "colour": 1}', "colour: there is"),
     "an unknown inner field": (
@@ -162,12 +164,12 @@ async def test_a_tampered_cursor_is_refused(world: World, subtests: pytest.Subte
 
 
 async def test_a_fault_of_ours_is_told_by_a_number_and_nothing_else(world: World) -> None:
-    world.node_fails = RuntimeError("the secret is 42")
+    world.node_fails = RuntimeError("the secret is Xyzzy")
     body = {"network": "ethereum", "contractAddress": USDT}
     with structlog.testing.capture_logs() as logs:
         answer = await world.admin.put("/v1/coins/precreate-token", body)
     assert (answer.status, answer.body["code"]) == (500, "INTERNAL")
-    assert "42" not in answer.error
+    assert "Xyzzy" not in answer.error
     fault = next(entry for entry in logs if entry["event"] == "api_fault")
     assert fault["request_id"] in answer.error
 
