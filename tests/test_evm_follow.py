@@ -18,8 +18,17 @@ from indexer.follower import Follower, Outcome
 from indexer.model import Unavailable
 from indexer.scan import Scanner
 from indexer.watchset import WatchSet
+from tests.conftest import SERVERS
 
 BLOCKS = 60
+
+
+@pytest.fixture(params=list(SERVERS))
+def server_name(request: pytest.FixtureRequest) -> str:
+    """The follower's SQL on each PostgreSQL that is promised."""
+    name = request.param
+    assert isinstance(name, str)
+    return name
 
 
 def settings(url: str, **more: object) -> config.Network:
