@@ -18,10 +18,8 @@ from web3.types import RPCEndpoint, RPCError, RPCResponse
 
 from indexer.chains import Token
 from indexer.chains.jsonrpc import NodeError
-from indexer.model import MAX_DECIMALS, Refused, Unavailable
-
-NAME_CHARS: Final = 100
-SYMBOL_CHARS: Final = 32
+from indexer.chains.token_metadata import describe
+from indexer.model import Refused, Unavailable
 
 Ask = Callable[[str, Any], Awaitable[Any]]
 
@@ -39,15 +37,11 @@ async def read_token(ask: Ask, address: str) -> Token:
         if not await web3.eth.get_code(at):
             raise Refused(f"{address} is no token: there is no contract")
         decimals = await _read(web3, at, "decimals", "uint256")
-        symbol = await _read_text(web3, at, "symbol", SYMBOL_CHARS)
-        name = await _read_text(web3, at, "name", NAME_CHARS)
+        symbol = await _read_text(web3, at, "symbol")
+        name = await _read_text(web3, at, "name")
     except Web3Exception as error:
         raise Unavailable(f"the token {address} can't be read: {type(error).__name__}") from None
-    if not isinstance(decimals, int) or decimals > MAX_DECIMALS:
-        raise Refused(f"{address} is no token: it has no decimals that make sense")
-    if symbol is None:
-        raise Refused(f"{address} is no token: it has no symbol")
-    return Token(name or symbol, symbol, decimals)
+    return describe(address, name, symbol, decimals)
 
 
 class _Provider(AsyncBaseProvider):
@@ -76,18 +70,13 @@ async def _read(web3: AsyncWeb3[_Provider], at: ChecksumAddress, name: str, kind
         return None
 
 
-async def _read_text(
-    web3: AsyncWeb3[_Provider], at: ChecksumAddress, name: str, limit: int
-) -> str | None:
+async def _read_text(web3: AsyncWeb3[_Provider], at: ChecksumAddress, name: str) -> str | None:
     """A getter's text: a string, or bytes32 as in tokens of 2017 (MKR)."""
-    text = await _read(web3, at, name, "string")
+    text: str | None = await _read(web3, at, name, "string")
     if text is None:
-        word = await _read(web3, at, name, "bytes32") or b""
+        word: bytes = await _read(web3, at, name, "bytes32") or b""
         text = word.rstrip(b"\0").decode(errors="ignore")
-    shown = "".join(char for char in text if char.isprintable()).strip()
-    if len(shown) > limit:
-        raise Refused(f"{at} is no token: its {name} has {len(shown)} characters")
-    return shown or None
+    return text
 
 
 def _getter(name: str, kind: str) -> ABIFunction:

@@ -1,0 +1,210 @@
+"""A TRON network as the engine sees it: the chain port over a node's HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+import structlog
+
+from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains.answers import Missing, NotProved
+from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.pipeline import Pace, in_order
+from indexer.chains.quorum import Verdict, agree
+from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
+from indexer.chains.tron_codec import TronCodec
+from indexer.chains.tron_decode import Content, transfers
+from indexer.chains.tron_fetch import Fetcher, header_of
+from indexer.chains.tron_node import TronNode
+from indexer.chains.tron_token import read_token
+from indexer.model import Refused, Unavailable
+
+PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
+LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to return to
+SECOND_OPINION: Final = 2  # endpoints that must have a block whose root JSON can't rebuild
+
+log = structlog.get_logger()
+
+
+class EndpointSettings(Protocol):
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    @property
+    def solidity(self) -> str | None: ...  # URL of the solidified side; None: the same
+
+
+class TronSettings(Protocol):
+    """The settings of a TRON network that its adapter acts on."""
+
+    @property
+    def endpoints(self) -> Sequence[EndpointSettings]: ...
+    @property
+    def quorum(self) -> int: ...
+    @property
+    def finality(self) -> str: ...  # "network" | "depth"
+
+
+class TronChain:
+    """`indexer.chains.Chain` for the TRON family.
+
+    `unproved_blocks` counts those that were taken though their JSON can't rebuild their root.
+    """
+
+    def __init__(self, settings: TronSettings, transport: Transport | None = None) -> None:
+        self.codec: Codec = TronCodec()
+        self.unproved_blocks = 0
+        self._settings = settings
+        self._transport = transport or Transport()
+        members = [Endpoint(each.url, each.headers) for each in settings.endpoints]
+        self._endpoints = Endpoints(members, self._check, self._transport.clock)
+        self._node = TronNode(
+            self._transport,
+            {
+                member.name: Endpoint(each.solidity, each.headers)
+                for member, each in zip(members, settings.endpoints, strict=True)
+                if each.solidity is not None
+            },
+        )
+        self._fetcher = Fetcher(self._node)
+        self._pace = Pace()
+        self._genesis: bytes | None = None  # of the first endpoint that passed its check
+        self._best_head = 0
+
+    async def connect(self) -> str:
+        await self._endpoints.check_all()
+        return f"tron:{'' if self._genesis is None else self.codec.format_hash(self._genesis)}"
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def endpoints(self) -> list[EndpointHealth]:
+        """How each endpoint does, for operators."""
+        return self._endpoints.health()
+
+    async def tip(self) -> Header:
+        async def ask(endpoint: Endpoint) -> Header:
+            return header_of(endpoint, await self._node.head(endpoint))
+
+        tip = await self._endpoints.at_followed(ask)
+        self._best_head = max(self._best_head, tip.height)
+        return tip
+
+    async def finalized(self) -> Header | None:
+        async def ask(endpoint: Endpoint) -> Header | None:
+            found = await self._node.solid(endpoint)
+            return None if found is None else header_of(endpoint, found)
+
+        return await self._endpoints.at_followed(ask)
+
+    async def header(self, height: int) -> Header | None:
+        return (await self.headers([height]))[0]
+
+    async def headers(self, heights: Sequence[int]) -> list[Header | None]:
+        return await self._endpoints.at_followed(lambda e: self._fetcher.headers(e, heights))
+
+    async def blocks(self, first: int, last: int) -> AsyncGenerator[Block, None]:
+        async def at(endpoint: Endpoint, low: int, high: int) -> tuple[Endpoint, list[Block]]:
+            return endpoint, await self._fetcher.fetch(endpoint, low, high)
+
+        async def fetch(low: int, high: int) -> list[Block]:
+            source, blocks = await self._endpoints.at_any(lambda e: at(e, low, high))
+            await self._agree(source, blocks, self._settings.quorum)
+            for block in blocks:
+                if not block.payload.complete:
+                    await self._second_opinion(source, block)
+            return blocks
+
+        async with aclosing(in_order(first, last, fetch, self._pace)) as stream:
+            async for block in stream:
+                yield block
+
+    def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
+        return transfers(block.payload, watch)
+
+    async def token(self, asset: bytes) -> Token:
+        async def ask(path: str, question: Mapping[str, Any]) -> Any:
+            return await self._endpoints.at_followed(lambda e: self._node.read(e, path, question))
+
+        return await read_token(ask, asset, self.codec.format_asset(asset))
+
+    # ---------------------------------------------------------------- agreement
+
+    async def _agree(self, source: Endpoint, blocks: Sequence[Block], quorum: int) -> None:
+        """Raise Unavailable unless so many endpoints say the same of these blocks.
+
+        The same blocks, and in them the same ends, logs and internal transactions, which no root
+        commits to (P79).
+        """
+        first, last = blocks[0].header.height, blocks[-1].header.height
+
+        async def judge(endpoint: Endpoint) -> Verdict:
+            try:
+                theirs = await self._fetcher.fetch(endpoint, first, last)
+            except Missing:
+                return Verdict.NOT_THERE
+            return _compare(blocks, theirs)
+
+        await agree(self._endpoints, source, quorum, f"block {last}", judge)
+
+    async def _second_opinion(self, source: Endpoint, block: Block) -> None:
+        """A block whose root JSON can't rebuild counts if another endpoint gives the same (P80).
+
+        Where there is no other, the only one must give the same again.
+        """
+        height = block.header.height
+        if len(self._settings.endpoints) >= SECOND_OPINION:
+            await self._agree(source, [block], max(SECOND_OPINION, self._settings.quorum))
+        else:
+            again = await self._fetcher.fetch(source, height, height)
+            if _compare([block], again) is not Verdict.SAME:
+                raise NotProved(f"{source.name} says two things of block {height}")
+        self.unproved_blocks += 1
+        log.warning(
+            "block_not_provable",
+            height=height,
+            block=self.codec.format_hash(block.header.hash),
+            reason="its JSON can't rebuild its transactions' root",
+            asked=min(SECOND_OPINION, len(self._settings.endpoints)),
+            count=self.unproved_blocks,
+        )
+
+    # ---------------------------------------------------------------- checks
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        """Refused: another chain, or it can't serve what the settings need."""
+        genesis, newest = await self._node.header(endpoint, 0), await self._node.head(endpoint)
+        if genesis is None:
+            raise EndpointFailed(f"{endpoint.name} has no block 0 to tell its chain by")
+        named = header_of(endpoint, genesis).hash
+        if self._genesis not in (None, named):
+            raise Refused(
+                f"{endpoint.name} serves another chain: its block 0 is {genesis.blockID[:64]}"
+            )
+        tip = newest.data.number
+        if tip < self._best_head - LAG_BLOCKS:
+            raise EndpointFailed(f"{endpoint.name} is {self._best_head - tip} blocks behind")
+        await self._fetcher.fetch(endpoint, max(0, tip - PROVED_BLOCKS + 1), tip)
+        if self._settings.finality == "network":
+            await self._check_finality(endpoint)
+        self._genesis = named
+
+    async def _check_finality(self, endpoint: Endpoint) -> None:
+        try:
+            await self._node.solid(endpoint)
+        except Unavailable as error:
+            raise EndpointFailed(
+                f'{endpoint.name} doesn\'t say what is solidified, which finality = "network" '
+                f"needs: is its `solidity` URL right? ({error})"
+            ) from None
+
+
+def _compare(ours: Sequence[Block], theirs: Sequence[Block]) -> Verdict:
+    if [block.header.hash for block in ours] != [block.header.hash for block in theirs]:
+        return Verdict.ANOTHER
+    said: list[Content] = [block.payload for block in ours]
+    same = said == [block.payload for block in theirs]
+    return Verdict.SAME if same else Verdict.OTHER_CONTENT
