@@ -138,7 +138,7 @@ create table watched_address (
     reference        text,
     role             address_role not null default 'deposit',
     state            watch_state not null default 'pending',
-    silent_backfill  boolean not null default false,
+    silent           int8multirange not null default '{}',  -- blocks whose backfill makes no callbacks
     covered_from     bigint not null check (covered_from >= 0),
     active_from      bigint,
     removed_from     bigint,

@@ -51,7 +51,15 @@ class Watcher:
     reference: str | None
     own: bool
     covered_from: int
-    silent_below: int  # deposits below this height make no callbacks
+    removed_from: int | None
+    silent: Sequence[asyncpg.Range]  # blocks whose deposits make no callbacks
+
+    def watches(self, height: int) -> bool:
+        """Whether it was not removed yet by that block."""
+        return self.removed_from is None or height < self.removed_from
+
+    def is_silent(self, height: int) -> bool:
+        return any(blocks.lower <= height < blocks.upper for blocks in self.silent)
 
 
 class Booking:
@@ -153,16 +161,18 @@ class Booking:
             self._coins |= await ledger.coins(self._connection, self._network, missing)
 
     async def _watchers(self, blocks: Sequence[Found]) -> dict[bytes, list[Watcher]]:
-        """Who registered a recipient or a sender of these blocks."""
+        """Who registered a recipient or a sender of these blocks, those who removed it too.
+
+        Removal acts from the next block: a scan or a swap may still book what stands before it.
+        """
         keys = {t.recipient for block in blocks for t in block.transfers}
         keys |= {t.sender for block in blocks for t in block.transfers if t.sender is not None}
         rows = await self._connection.fetch(
             """
-            select address, account, reference, role = 'own' as own, covered_from,
-                   case when silent_backfill then coalesce(active_from, 9223372036854775807)
-                        else 0 end as silent_below
+            select address, account, reference, role = 'own' as own, covered_from, removed_from,
+                   silent
               from watched_address
-             where network = $1 and address = any ($2) and state <> 'removed'
+             where network = $1 and address = any ($2)
              order by account
             """,
             self._network,
@@ -232,10 +242,11 @@ class Booking:
         if coin is None or height < coin.covered_from:
             return
         senders = watchers.get(transfer.sender, []) if transfer.sender is not None else []
+        ours = {s.account for s in senders if s.own and s.watches(height)}
         for watcher in watchers.get(transfer.recipient, []):
-            if watcher.own or height < watcher.covered_from:
+            if watcher.own or height < watcher.covered_from or not watcher.watches(height):
                 continue
-            internal = any(s.own and s.account == watcher.account for s in senders)
+            internal = watcher.account in ours
             state, reason = classify(coin, transfer.units, odd=transfer.odd, internal=internal)
             yield Deposit(
                 account=watcher.account,
@@ -253,7 +264,7 @@ class Booking:
                 required=coin.required(transfer.units, self._confirmations),
                 first_state=state,
                 first_reason=reason,
-                silent=height < watcher.silent_below,
+                silent=watcher.is_silent(height),
             )
 
     def _id(self, account: str, transfer: Transfer) -> str:

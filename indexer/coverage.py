@@ -67,7 +67,7 @@ async def register_addresses(
 ) -> Registered:
     """Watch addresses for an account, in the caller's transaction. Listed twice, the last counts.
 
-    `silent`: what a scan of blocks before the activation finds makes no callbacks.
+    `silent`: what is found in blocks that passed before the registration makes no callbacks.
     """
     next_height = await _next_height(connection, network)
     wanted = {a.key: a for a in sorted(addresses, key=lambda a: a.key)}
@@ -75,8 +75,9 @@ async def register_addresses(
     rows = await connection.fetch(
         """
         insert into watched_address
-               (network, account, address, reference, role, covered_from, silent_backfill)
-        select $1, $2, t.address, t.reference, coalesce(t.role, 'deposit'), t.covered_from, $7
+               (network, account, address, reference, role, covered_from, silent)
+        select $1, $2, t.address, t.reference, coalesce(t.role, 'deposit'), t.covered_from,
+               case when $7 then int8multirange(int8range(t.covered_from, $8)) else '{}' end
           from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
             as t(address, reference, role, covered_from)
             on conflict (network, address, account) do nothing
@@ -89,6 +90,7 @@ async def register_addresses(
         [a.role for a in wanted.values()],
         list(covered.values()),
         silent,
+        next_height,
     )
     for row in rows:
         del wanted[row["address"]]
@@ -117,36 +119,45 @@ async def _register_again(
     next_height: int,
     silent: bool,
 ) -> _Again:
-    """Rows that exist keep what is not given; a removed one starts over."""
+    """Rows that exist keep what is not given; a removed one starts over.
+
+    So does one of our own wallets that turns into a deposit address: what it received before, and
+    what a scan or a swap reads of that, stays no deposit.
+    """
     if not addresses:
         return _Again(0, {})
     # The rows as they were: an update's RETURNING shows only what they became.
     rows = await connection.fetch(
         """
         with old as (
-            select id, address, state, covered_from from watched_address
+            select id, address, state, role, covered_from, state = 'removed' as removed
+              from watched_address
              where network = $1 and account = $2 and address = any ($3)
              order by address for update
         ), given as (
             select * from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
                        as g(address, reference, role, from_block)
-        ), became as (
-            select old.id, old.address, old.state, old.covered_from as before,
-                   least(case when old.state = 'removed' then $7::bigint else old.covered_from end,
-                         given.from_block) as covered_from,
-                   given.reference, given.role
+        ), over as (
+            select old.*, given.reference, given.from_block, given.role as new_role,
+                   old.removed or (old.role = 'own' and given.role = 'deposit') as starts_over
               from old join given using (address)
+        ), became as (
+            select *, case when starts_over then $7::bigint else covered_from end as before
+              from over
         )
         update watched_address w
-           set reference = coalesce(b.reference, w.reference),
-               role = coalesce(b.role, w.role),
-               covered_from = b.covered_from,
-               silent_backfill = case when b.state = 'removed' then $8 else w.silent_backfill end,
-               state = case when b.state = 'removed' then 'pending' else b.state end,
-               active_from = case when b.state = 'removed' then null else w.active_from end,
+           set reference = coalesce(b.reference, case when not b.removed then w.reference end),
+               role = coalesce(b.new_role, case when b.removed then 'deposit' else b.role end),
+               covered_from = least(b.before, b.from_block),
+               silent = case when b.starts_over then '{}' else w.silent end
+                      + case when $8 then int8multirange(int8range(
+                                              least(b.before, b.from_block), b.before))
+                             else '{}' end,
+               state = case when b.starts_over then 'pending' else b.state end,
+               active_from = case when not b.starts_over then w.active_from end,
                removed_from = null
           from became b where w.id = b.id
-        returning w.address, w.covered_from, b.state as was, b.before
+        returning w.address, w.state, w.covered_from, b.removed, b.before
         """,
         network,
         account,
@@ -157,12 +168,12 @@ async def _register_again(
         next_height,
         silent,
     )
-    lowered = [r for r in rows if r["was"] == "active" and r["covered_from"] < r["before"]]
+    lowered = [r for r in rows if r["state"] == "active" and r["covered_from"] < r["before"]]
     if lowered:
         first, last = min(r["covered_from"] for r in lowered), max(r["before"] for r in lowered) - 1
         await queue_scan(connection, network, first, last)
     return _Again(
-        revived=sum(r["was"] == "removed" for r in rows),
+        revived=sum(r["removed"] for r in rows),
         covered_from={r["address"]: r["covered_from"] for r in rows},
     )
 

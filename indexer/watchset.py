@@ -1,7 +1,7 @@
 """Is this key watched? One network's addresses and assets, in memory.
 
-It may say yes too often (a removed address stays until the next load) and never no: every hit is
-settled by the database when it is booked. It follows the database by `changed_version`, which is
+It may say yes too often (a removed address stays until all is loaded again) and never no: every hit
+is settled by the database when it is booked. It follows the database by `changed_version`, which is
 given out under the cursor's lock and so becomes visible in its order.
 """
 
@@ -24,6 +24,7 @@ class WatchSet:
         self.assets: set[bytes] = set()
         self._keys: set[bytes] = set()
         self._reorg_window = reorg_window
+        self._loaded_at = -1  # the height when all was loaded
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -36,14 +37,24 @@ class WatchSet:
         """Take what changed since `version`; returns the new one.
 
         The version is read before the rows: rows of a later one that come along are taken again
-        next time, which changes nothing. A removed address stays for as long as a deposit to it
-        can be orphaned.
+        next time, which changes nothing. A removed address stays for as long as a block before its
+        removal may be read: by a swap, by an open scan, or after a rewind below the last load.
         """
         row = await connection.fetchrow(
-            "select height, watch_version from cursor where network = $1", self.network
+            """
+            select height, watch_version,
+                   (select min(next) from scan where network = $1 and state = 'open') as scanned
+              from cursor where network = $1
+            """,
+            self.network,
         )
         if row is None or row["watch_version"] == self.version:
             return self.version
+        if self.version < 0 or row["height"] < self._loaded_at:
+            self.version, self._loaded_at = -1, row["height"]
+        oldest = row["height"] - self._reorg_window
+        if row["scanned"] is not None:
+            oldest = min(oldest, row["scanned"])
         async with connection.transaction(readonly=True):
             rows = connection.cursor(
                 """
@@ -53,7 +64,7 @@ class WatchSet:
                 """,
                 self.network,
                 self.version,
-                row["height"] - self._reorg_window,
+                oldest,
                 prefetch=LOAD_CHUNK,
             )
             async for address in rows:

@@ -78,7 +78,13 @@ class World:
         self.scanner = Scanner("net", self.rules, self.chain, self.pool, self.watch)
 
     async def register(
-        self, account: str, key: bytes, from_block: int | None = None, role: str | None = None
+        self,
+        account: str,
+        key: bytes,
+        from_block: int | None = None,
+        role: str | None = None,
+        *,
+        silent: bool = False,
     ) -> int:
         async with self.pool.acquire() as connection, connection.transaction():
             done = await coverage.register_addresses(
@@ -86,7 +92,7 @@ class World:
                 "net",
                 account,
                 [coverage.NewAddress(key, from_block=from_block, role=role)],
-                silent=False,
+                silent=silent,
             )
         self.covered[account, key] = done.covered_from
         return done.covered_from

@@ -108,10 +108,12 @@ async def test_registering_again_replaces_what_is_given_and_keeps_the_rest(world
 
 
 async def test_silent_registrations_are_noted(world: World) -> None:
-    await world.alice.register("ethereum", address(1), callbacks=False)
-    await world.alice.register("ethereum", address(2))
-    silent = await world.pool.fetch("select silent_backfill from watched_address order by address")
-    assert [row["silent_backfill"] for row in silent] == [True, False]
+    await world.alice.register("ethereum", {"address": address(1), "fromBlock": 5}, callbacks=False)
+    await world.alice.register("ethereum", {"address": address(2), "fromBlock": 5})
+    silent = await world.pool.fetch(
+        "select isempty(silent) as none, lower(silent) as low from watched_address order by address"
+    )
+    assert [tuple(row) for row in silent] == [(False, 5), (True, None)]
 
 
 @pytest.mark.pitfall("P43")

@@ -1,0 +1,165 @@
+"""What a registration covers: removal, return, a change of role, silence, each to the block."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from indexer import coverage
+from indexer.follower import Outcome
+from tests.scripted import ADDRESSES, STRANGER, Payment, payment
+from tests.test_follower import ALICE, advance, world_with_alice
+from tests.test_promises import World
+
+
+async def remove(world: World, key: bytes) -> None:
+    async with world.pool.acquire() as connection, connection.transaction():
+        assert await coverage.remove_address(connection, "net", "alice", key)
+
+
+async def scan_all(world: World) -> None:
+    while await world.scan():
+        pass
+
+
+async def amounts(world: World) -> list[int]:
+    """Of the deposits that stand, by amount."""
+    rows = await world.pool.fetch(
+        "select units from deposit where state <> 'orphaned' order by units"
+    )
+    return [row["units"] for row in rows]
+
+
+async def rung(world: World) -> list[int]:
+    """Amounts that an endpoint is told of."""
+    rows = await world.pool.fetch(
+        """
+        select distinct d.units from delivery v join deposit d on d.id = v.deposit order by d.units
+        """
+    )
+    return [row["units"] for row in rows]
+
+
+async def test_what_came_before_a_removal_is_found_by_a_scan_and_by_a_swap_after_it(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await advance(world, 3, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    await advance(world, 1)
+    await remove(world, ALICE)
+    await advance(world, 1, payment(2, (ALICE, 2)))
+    assert await amounts(world) == []
+    await scan_all(world)
+    assert await amounts(world) == [1]
+    world.chain.cut(2)
+    world.chain.mine(payment(3, (ALICE, 3)))  # the last block before the removal, another by now
+    world.chain.mine(payment(4, (ALICE, 4)))
+    world.chain.mine()
+    assert await world.step() is Outcome.REORGANISED
+    assert await amounts(world) == [1, 3]
+
+
+async def test_a_scan_finds_a_removed_address_after_a_restart_too(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await advance(world, 3, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    await remove(world, ALICE)
+    await advance(world, 30)
+    world.restart()
+    await scan_all(world)
+    assert await amounts(world) == [1]
+
+
+async def test_what_our_own_wallet_received_stays_no_deposit_when_its_role_changes(
+    pool: asyncpg.Pool,
+) -> None:
+    """Neither a swap nor a scan for somebody else may credit old sweeps."""
+    world = await World.begin(pool)
+    hot = ADDRESSES[5]
+    await world.register("alice", hot, role="own")
+    await world.step()
+    await advance(world, 1, payment(1, (hot, 1)))
+    await advance(world, 1, payment(2, (hot, 2)))
+    assert await world.register("alice", hot, role="deposit") == 4
+    await world.step()
+    await advance(world, 1, payment(3, (hot, 3)))
+    world.chain.cut(2)
+    world.chain.mine(payment(2, (hot, 2)))
+    world.chain.mine(payment(3, (hot, 3)))
+    world.chain.mine()
+    assert await world.step() is Outcome.REORGANISED
+    await world.register("alice", ALICE, from_block=0)
+    await world.step()
+    await scan_all(world)
+    assert await amounts(world) == [3]
+
+
+async def test_an_address_registered_again_after_its_removal_starts_over(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await world.register("alice", ALICE, role="own")
+    await pool.execute("update watched_address set reference = 'hot'")
+    await world.step()
+    await remove(world, ALICE)
+    await advance(world, 2, payment(1, (ALICE, 1)))
+    assert await world.register("alice", ALICE) == 4
+    await world.step()
+    await advance(world, 1, payment(2, (ALICE, 2)))
+    assert await amounts(world) == [2]
+    row = await pool.fetchrow("select role, reference from watched_address")
+    assert tuple(row) == ("deposit", None)
+
+
+async def test_only_what_passed_before_the_registration_is_silent(
+    pool: asyncpg.Pool,
+) -> None:
+    """A payment in the next block is new, even where a scan has to find it."""
+    world = await World.begin(pool)
+    await pool.execute("insert into endpoint (id, account, url) values ('e', 'alice', 'https://x')")
+    await advance(world, 2, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=1, silent=True)
+    world.chain.mine(payment(2, (ALICE, 2)))
+    await world.follower.close()
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select from watched_address for update")
+        await world.step()  # can't activate it, and goes on
+    await world.step()
+    await scan_all(world)
+    assert await amounts(world) == [1, 2]
+    assert await rung(world) == [2]
+
+
+async def test_each_backfill_is_silent_or_not_as_it_was_asked(pool: asyncpg.Pool) -> None:
+    world = await World.begin(pool)
+    await pool.execute("insert into endpoint (id, account, url) values ('e', 'alice', 'https://x')")
+    for n in range(2, 8):
+        await advance(world, 1, payment(n, (ALICE, n)))
+    await world.register("alice", ALICE)
+    await world.step()
+    await world.register("alice", ALICE, from_block=6, silent=True)
+    await world.register("alice", ALICE, from_block=4)
+    await world.register("alice", ALICE, from_block=3, silent=True)
+    await world.register("alice", ALICE, silent=True)
+    await scan_all(world)
+    assert await amounts(world) == [3, 4, 5, 6, 7]
+    assert await rung(world) == [4, 5]
+    await advance(world, 1, payment(8, (ALICE, 8)))
+    assert await rung(world) == [4, 5, 8]
+
+
+async def test_a_wallet_that_was_removed_is_a_stranger_from_the_next_block_on(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await world_with_alice(pool)
+    await world.register("alice", STRANGER, role="own")
+    await world.step()
+    await advance(world, 1, payment(1, (ALICE, 1)))
+    await remove(world, STRANGER)
+    await advance(world, 1, Payment(b"\x02" * 32, ((ALICE, 2),)))
+    rows = await pool.fetch("select units, reason from deposit order by units")
+    assert [tuple(row) for row in rows] == [(1, "internal"), (2, None)]
