@@ -172,11 +172,12 @@ async def header_hashes(connection: asyncpg.Connection, network: str) -> dict[in
     return {row["height"]: row["hash"] for row in rows}
 
 
-async def lowest_header(connection: asyncpg.Connection, network: str) -> int | None:
-    height: int | None = await connection.fetchval(
-        "select min(height) from block where network = $1", network
+async def lowest_header(connection: asyncpg.Connection, network: str) -> tuple[int, bytes] | None:
+    """Height and hash of the oldest stored header."""
+    row = await connection.fetchrow(
+        "select height, hash from block where network = $1 order by height limit 1", network
     )
-    return height
+    return None if row is None else (row["height"], row["hash"])
 
 
 async def hold_headers(

@@ -1,0 +1,133 @@
+"""A scan books what is on our chain, in an order in which nobody waits for a long backfill."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from indexer import cursors, origin
+from indexer.cursors import Stale
+from indexer.follower import Outcome
+from indexer.model import Unavailable
+from tests.scripted import ADDRESSES, ScriptedChain, payment
+from tests.test_follower import ALICE, advance, world_with_alice
+from tests.test_promises import World
+
+BOB = ADDRESSES[1]
+
+
+@pytest.mark.pitfall("P47", "P122")
+async def test_blocks_of_another_branch_below_the_stored_headers_are_not_booked(
+    pool: asyncpg.Pool,
+) -> None:
+    """A node that is on a branch deeper than the window halts the network; scans go on."""
+    world = await world_with_alice(pool)
+    world.chain.final_depth = None
+    await advance(world, 14)
+    await world.register("bob", BOB, from_block=1)
+    await world.step()
+    ours = ScriptedChain(view=list(world.chain.view), salt=900)
+    world.chain.cut(13)
+    for n in range(14):
+        world.chain.mine(payment(n, (BOB, 1 + n)))
+    assert await world.step() is Outcome.HALTED
+    await pool.execute("update scan set last = 4")  # wholly below the window
+    with pytest.raises(Unavailable, match="another branch"):
+        await world.scanner.step()
+    assert await pool.fetchval("select count(*) from deposit") == 0
+    world.chain.view = ours.view
+    assert await world.scanner.step()
+    assert await pool.fetchval("select state from scan") == "done"
+
+
+async def test_a_scan_on_a_forked_node_waits_like_for_one_that_is_down(pool: asyncpg.Pool) -> None:
+    """Stale would mean: step again at once."""
+    world = await world_with_alice(pool)
+    await advance(world, 5)
+    await world.register("bob", BOB, from_block=4)
+    await world.step()
+    world.chain.cut(3)
+    world.chain.mine(payment(1, (BOB, 1)))
+    world.chain.mine()
+    assert await world.step() is Outcome.FORKED
+    await pool.execute("update scan set last = 4")
+    with pytest.raises(Unavailable, match="than ours"):
+        await world.scanner.step()
+    assert await pool.fetchval("select count(*) from deposit") == 0
+
+
+async def test_a_gap_is_closed_before_a_long_backfill(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.scan.CHUNK_BLOCKS", 10)
+    world = await World.begin(pool)
+    await advance(world, 60, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=0)
+    await world.step()
+    await advance(world, 4, payment(2, (BOB, 2)))
+    await world.register("bob", BOB, from_block=60)
+    await world.step()
+    assert await world.scan()
+    assert await pool.fetchval("select array_agg(account) from deposit") == ["bob"]
+    while await world.scan():
+        pass
+    assert await pool.fetchval("select count(*) from deposit") == 2
+
+
+async def test_a_scan_above_a_rewound_cursor_does_not_hold_up_the_others(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await advance(world, 20, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    await pool.execute("insert into scan (network, first, last, next) values ('net', 18, 19, 18)")
+    world.chain.hidden = 10
+    await origin.rewind(pool, world.chain, "net", world.rules, 10)
+    assert await world.scan()
+    assert await pool.fetchval("select count(*) from deposit") == 1
+
+
+async def test_a_rewind_under_a_scan_makes_it_read_again(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it finds may be as deep as the cursor says, and no deeper."""
+    world = await World.begin(pool)
+    await advance(world, 6)
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    hold = cursors.hold_headers
+
+    async def rewound_just_before(connection: asyncpg.Connection, *args: Any) -> dict[int, bytes]:
+        monkeypatch.undo()
+        await origin.rewind(pool, world.chain, "net", world.rules, 7 - 1)
+        return await hold(connection, *args)
+
+    await pool.execute("update scan set last = 3")
+    monkeypatch.setattr(cursors, "hold_headers", rewound_just_before)
+    with pytest.raises(Stale, match="rewound"):
+        await world.scanner.step()
+    assert await world.scanner.step()
+
+
+async def test_the_lowest_header_moves_while_a_scan_reads(pool: asyncpg.Pool) -> None:
+    """Blocks that were to be held by their headers are not taken on trust without them."""
+    world = await World.begin(pool)
+    await advance(world, 8)
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    await pool.execute("update scan set last = 2")
+    read = world.chain.blocks
+
+    async def moving(first: int, last: int) -> Any:
+        async for block in read(first, last):
+            yield block
+        world.chain.blocks = read  # type: ignore[method-assign]
+        await advance(world, 5)
+
+    world.chain.blocks = moving  # type: ignore[method-assign]
+    with pytest.raises(Stale, match="moved"):
+        await world.scanner.step()
+    assert await world.scanner.step()
