@@ -96,8 +96,11 @@ class Follower:
         async with self._pool.acquire() as connection:
             await coverage.activate(connection, self.network)
             cursor = await cursors.read(connection, self.network)
-        if cursor is None:
-            raise Impossible(f"{self.network} has no cursor")
+            if cursor is None:
+                raise Impossible(f"{self.network} has no cursor")
+            # What is left to load under the cursor's lock is little, ten million keys at start too.
+            if cursor.watch_version != self._watch.version:
+                await self._watch.refresh(connection)
         try:
             return await self._step(cursor)
         except BaseException:
@@ -163,7 +166,10 @@ class Follower:
             raise Unavailable(f"the node has a block above {cursor.height} but not that one")
         if theirs.hash == cursor.hash:
             raise Unavailable("the node changed its branch between two calls")
-        return await self._reorganise(cursor, await self._chain.tip())
+        tip = await self._chain.tip()
+        if tip.height <= cursor.height:
+            return await self._compare(cursor, tip)
+        return await self._reorganise(cursor, tip)
 
     # ---------------------------------------------------------------- doing
 
@@ -173,7 +179,9 @@ class Follower:
         matched = self._match(blocks, self._watch)
         async with self._pool.acquire() as connection, connection.transaction():
             locked = await self._lock(connection, cursor)
-            if matched.version != locked.watch_version:
+            if locked.rewound_from is not None:
+                matched = await self._match_all(connection, blocks, locked.height)
+            elif matched.version != locked.watch_version:
                 await self._watch.refresh(connection)
                 matched = self._match(blocks, self._watch)
             moment = await cursors.move(
@@ -195,9 +203,7 @@ class Follower:
         )
 
     async def _reorganise(self, cursor: Cursor, tip: Header) -> Outcome:
-        """Swap our branch for the node's, up to its tip, in one transaction."""
-        if tip.height < cursor.height:
-            return self._fork(tip)
+        """Swap our branch for the node's, which is as long at least, in one transaction."""
         async with self._pool.acquire() as connection:
             stored = await cursors.header_hashes(connection, self.network)
         if stored.get(cursor.height) != cursor.hash:
@@ -206,18 +212,19 @@ class Follower:
         if ancestor is None or ancestor < cursor.finalized:
             return self._halt(cursor, min(stored), ancestor)
         last = min(tip.height, cursor.height + BATCH_BLOCKS)
-        blocks = await self._fetch_branch(ancestor, stored[ancestor], last)
+        blocks = await self._fetch_branch(ancestor, stored[ancestor], cursor.height, last)
         headers = [block.header for block in blocks]
         finalized = await self._finalized(cursor, headers, ancestor)
         async with self._pool.acquire() as connection, connection.transaction():
             locked = await self._lock(connection, cursor)
-            await self._watch.refresh(connection)
-            displaced = await ledger.addresses_above(connection, self.network, ancestor)
-            matched = self._match(blocks, Widened(self._watch, *displaced))
+            if ancestor < locked.finalized:
+                raise Stale(f"{self.network}: the common ancestor was left behind by finality")
+            # First, because it waits for scans: what they booked is displaced as well.
+            await cursors.drop_headers_above(connection, self.network, ancestor)
+            matched = await self._match_all(connection, blocks, ancestor)
             moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await cursors.drop_headers_above(connection, self.network, ancestor)
             await self._store_headers(connection, headers, moment)
             booking = self._booking(connection, moment)
             await booking.find(matched.found, above=ancestor)
@@ -264,6 +271,14 @@ class Follower:
             [Found(b.header, self._chain.transfers(b, watch)) for b in blocks],
         )
 
+    async def _match_all(
+        self, connection: asyncpg.Connection, blocks: Sequence[Block], above: int
+    ) -> Matched:
+        """The same, and every deposit above a height or without a place, watched or not by now."""
+        await self._watch.refresh(connection)
+        displaced = await ledger.addresses_above(connection, self.network, above)
+        return self._match(blocks, Widened(self._watch, *displaced))
+
     async def _finish(self, booking: Booking, locked: Cursor, moment: Moment) -> int:
         if locked.rewound_from is not None and moment.height > locked.rewound_from:
             await booking.orphan_unplaced()
@@ -288,10 +303,19 @@ class Follower:
         )
         return Outcome.HALTED
 
-    async def _fetch_branch(self, ancestor: int, ancestor_hash: bytes, last: int) -> list[Block]:
+    async def _fetch_branch(
+        self, ancestor: int, ancestor_hash: bytes, ours: int, last: int
+    ) -> list[Block]:
+        """The blocks above the ancestor: to our own height whatever they weigh, then to `last`."""
+        blocks: list[Block] = []
+        size = 0
         async with aclosing(self._chain.blocks(ancestor + 1, last)) as pipeline:
-            blocks = [block async for block in pipeline]
-        if [b.header.height for b in blocks] != list(range(ancestor + 1, last + 1)):
+            async for block in pipeline:
+                blocks.append(block)
+                size += block.size
+                if block.header.height >= ours and size >= BATCH_BYTES:
+                    break
+        if len(blocks) < ours - ancestor:
             raise Unavailable("the node did not serve the whole of its branch")
         if blocks[0].header.parent != ancestor_hash:
             raise Unavailable("the node changed its branch while we fetched it")
@@ -342,9 +366,10 @@ class Follower:
         ours |= {header.height: header.hash for header in new}
         if named.height in ours:
             return named.height if ours[named.height] == named.hash else cursor.finalized
-        # Older than our headers: ours if the node's branch has our oldest block.
-        theirs = await self._chain.header(min(ours))
-        same = theirs is not None and theirs.hash == ours[min(ours)]
+        # Older than our headers: ours if the node's branch has it by now, and our oldest block.
+        oldest = min(ours)
+        theirs = await self._chain.headers([named.height, oldest])
+        same = [h.hash for h in theirs if h is not None] == [named.hash, ours[oldest]]
         return named.height if same else cursor.finalized
 
     async def _ask_finalized(self, cursor: Cursor) -> None:

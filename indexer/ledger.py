@@ -145,11 +145,13 @@ async def deposits_of(
 async def addresses_above(
     connection: asyncpg.Connection, network: str, height: int
 ) -> tuple[set[bytes], set[bytes]]:
-    """Addresses and assets of deposits that a swap at `height` displaces."""
+    """Addresses and assets of deposits that stand above a height, or nowhere after a rewind."""
     rows = await connection.fetch(
         """
-        select distinct address, asset from deposit
+        select address, asset from deposit
          where network = $1 and height > $2 and state <> 'orphaned'
+        union
+        select address, asset from deposit where network = $1 and unplaced
         """,
         network,
         height,

@@ -93,6 +93,9 @@ async def rewind(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules, h
     async with pool.acquire() as connection, connection.transaction():
         cursor = await cursors.lock(connection, network)
         cursor = _refuse_unless_lower(cursor, network, height)
+        ours = await cursors.header_at(connection, network, height)
+        if ours is not None and ours[0] != headers[-1].hash:
+            raise Unavailable(f"block {height} was replaced meanwhile: try again")
         await cursors.set_back(
             connection, cursor, height, headers[-1].hash if headers else NO_BLOCK
         )
