@@ -257,7 +257,7 @@ async def _until_rows(account: Client, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.pitfall("P45", "P47")
+@pytest.mark.pitfall("P45")
 async def test_each_confirmation_counts_and_the_last_one_credits(dsn: str, tmp_path: Path) -> None:
     async with world(dsn, tmp_path, confirmations=4) as w:
         await w.watch(ALICE)

@@ -108,11 +108,12 @@ class Anvil(Rpc):
 
 
 @asynccontextmanager
-async def anvil(chain_id: int = 31337) -> AsyncIterator[Anvil]:
-    """A fresh chain on a port of its own; the process is gone afterwards."""
+async def anvil(chain_id: int = 31337, timestamp: int | None = None) -> AsyncIterator[Anvil]:
+    """A fresh chain on a port of its own, its genesis at `timestamp`; gone afterwards."""
+    genesis = () if timestamp is None else ("--timestamp", str(timestamp))
     process = await asyncio.create_subprocess_exec(
         *(str(program()), "--port", "0", "--no-mining", "--order", "fifo"),
-        *("--slots-in-an-epoch", str(EPOCH), "--chain-id", str(chain_id)),
+        *("--slots-in-an-epoch", str(EPOCH), "--chain-id", str(chain_id), *genesis),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

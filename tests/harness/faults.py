@@ -89,7 +89,13 @@ class EmptyLogs(Receipts):
 
 
 class LogDropped(Receipts):
-    """The last log of each answer is missing."""
+    """The last log of each block or answer is missing; no number tells."""
+
+    def receipts(self, receipts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        last = next((each for each in reversed(receipts) if each["logs"]), None)
+        if last is not None:
+            last["logs"] = self.logs(last["logs"])
+        return receipts
 
     def logs(self, logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return logs[:-1]
@@ -122,13 +128,18 @@ class StatusFlipped(Receipts):
 
 
 class ReceiptsSwapped(Receipts):
-    """Two receipts have changed their places, contents under the other's name."""
+    """A block's receipts stand in the opposite order, each under the other's name and number."""
 
     def receipts(self, receipts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if len(receipts) > 1:
-            first, second = receipts[0], receipts[1]
-            for name in ("status", "logs", "logsBloom", "cumulativeGasUsed"):
-                first[name], second[name] = second[name], first[name]
+        contents = [(each["status"], each["logs"], each["logsBloom"]) for each in receipts]
+        number = 0
+        for receipt, (status, logs, bloom) in zip(receipts, reversed(contents), strict=True):
+            receipt.update(status=status, logs=logs, logsBloom=bloom)
+            for log in logs:
+                log["transactionHash"] = receipt["transactionHash"]
+                log["transactionIndex"] = receipt["transactionIndex"]
+                log["logIndex"] = hex(number)
+                number += 1
         return receipts
 
 
