@@ -21,6 +21,7 @@ import uvloop
 from indexer import check, config, log, origin, status
 from indexer.api import accounts
 from indexer.chains.families import open_chain
+from indexer.config_example import EXAMPLE
 from indexer.database import DatabaseUnavailable
 from indexer.demo import run_demo
 from indexer.engine import ROLES, Engine
@@ -133,7 +134,7 @@ async def _demo(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
 async def _init(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     try:
         with chosen.file.open("x", encoding="utf-8") as file:
-            file.write(config.EXAMPLE)
+            file.write(EXAMPLE)
     except FileExistsError:
         raise Refused(f"{chosen.file} exists already; nothing was written") from None
     except OSError as problem:

@@ -106,7 +106,6 @@ class Endpoint(_Table):
 
     url: HttpUrl
     headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    ws: WsUrl | None = None
 
     @property
     def name(self) -> str:
@@ -117,8 +116,22 @@ class Endpoint(_Table):
         yield "name", self.name
 
 
-def _endpoint(value: Any) -> Any:
-    return {"url": value} if isinstance(value, str) else value
+class EvmEndpoint(Endpoint):
+    """`ws`: where it tells of new blocks."""
+
+    ws: WsUrl | None = None
+
+
+class TronEndpoint(Endpoint):
+    """`solidity`: its solidified side, where that is at another URL."""
+
+    solidity: HttpUrl | None = None
+
+
+# A bare URL is an endpoint with nothing else to say.
+_BARE_URL: Final = BeforeValidator(
+    lambda value: {"url": value} if isinstance(value, str) else value
+)
 
 
 class Network(_Table):
@@ -132,7 +145,7 @@ class Network(_Table):
     coin: StrictStr
     symbol: Text
     decimals: Annotated[StrictInt, Field(ge=0, le=MAX_DECIMALS)]
-    endpoints: tuple[Annotated[Endpoint, BeforeValidator(_endpoint)], ...]
+    endpoints: tuple[Annotated[Endpoint, _BARE_URL], ...]
     quorum: Annotated[StrictInt, Field(ge=1)] = 1
     reorg_window: Annotated[StrictInt, Field(ge=1, le=MAX_REORG_WINDOW)] = 128
     confirmations: Annotated[int | Literal["finalized"], whole_or("finalized", 1)]
@@ -191,6 +204,7 @@ class EvmNetwork(Network):
     """`[networks.ID]` with `family = "evm"`."""
 
     family: Literal["evm"]
+    endpoints: tuple[Annotated[EvmEndpoint, _BARE_URL], ...]
     chain_id: Annotated[StrictInt, Field(ge=1)]
     native: Literal["off", "transactions", "traces"] = "transactions"
     verify: Literal["full", "bloom", "off"] = "full"
@@ -207,7 +221,21 @@ class EvmNetwork(Network):
         return {"coin": coin, "symbol": symbol, "decimals": known.decimals, **table}
 
 
-FAMILIES: Final[Mapping[str, type[Network]]] = {"evm": EvmNetwork}
+class TronNetwork(Network):
+    """`[networks.ID]` with `family = "tron"`."""
+
+    family: Literal["tron"]
+    endpoints: tuple[Annotated[TronEndpoint, _BARE_URL], ...]
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        return {"coin": "trx", "symbol": "TRX", "decimals": 6, **table}
+
+
+FAMILIES: Final[Mapping[str, type[Network]]] = {
+    "evm": EvmNetwork,
+    "tron": TronNetwork,
+}
 
 
 class Settings(_Table):
@@ -239,8 +267,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
 
     Raises ConfigError with every problem at once. No networks is no problem here.
     """
-    if path is None and DEFAULT_FILE.is_file():
-        path = DEFAULT_FILE
+    path = _default_file() if path is None else path
     try:
         tables = {} if path is None else config_source.read(path)
     except Refused as problem:
@@ -254,6 +281,16 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     settings = settings.model_copy(update={"networks": networks})
     settings._warnings = tuple(warnings)
     return settings
+
+
+def _default_file() -> Path | None:
+    try:
+        DEFAULT_FILE.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:  # what is wrong with it is told when it is read
+        return DEFAULT_FILE
+    return DEFAULT_FILE
 
 
 def _validate(
@@ -312,51 +349,3 @@ def _clashes(name: str, table: dict[str, Any], tables: dict[str, dict[str, Any]]
     label = table.get("label")
     if label != name and isinstance(label, str) and label in tables:
         yield f"networks.{name}.label: another network has it as its id"
-
-
-EXAMPLE: Final = """\
-# depositd's settings. Every key can also be given in the environment, as DEPOSITD_ and the key in
-# capitals, tables joined by two underscores: DEPOSITD_NETWORKS__ETHEREUM__CONFIRMATIONS=20. The
-# environment wins. What is commented out stands at its default.
-
-# Left out: a PostgreSQL of its own under data_dir. With it, secret_key is required.
-# database = "postgresql://depositd:password@localhost/depositd"
-# data_dir = ".depositd"
-
-# Encrypts the secrets that the database holds; at least 16 characters. Another one than the
-# database began with is refused. The embedded PostgreSQL gets one made: data_dir/secret.key
-# secret_key = ""
-
-[api]
-# listen = "127.0.0.1:8080"
-# admin_key = ""                  # an operator's key, valid as long as it stands here
-# tls_cert = "cert.pem"           # both, or none
-# tls_key = "key.pem"
-# trusted_proxies = []            # like ["10.0.0.0/8"]: whose X-Forwarded-For is believed
-
-# One table for each followed chain; its name is the network's id everywhere.
-[networks.ethereum]
-family = "evm"
-chain_id = 1
-endpoints = [
-    "http://127.0.0.1:8545",
-    # { url = "http://node-b:8545", headers = { Authorization = "a" }, ws = "ws://node-b:8546" },
-]
-confirmations = 12                # blocks, or "finalized": when the network calls it final
-# label = "ERC20"                 # what the exchange-style routes may call it
-# coin = "eth"                    # native coin's id; known for known chains, else the network's id
-# symbol = "ETH"
-# decimals = 18
-# finality = "network"            # "depth": final once reorg_window deep, for chains that can't say
-# reorg_window = 128              # blocks that may be replaced; one more halts this network, loudly
-# start = "latest"                # or a height; read only before the first block
-# poll_interval = 1.0             # seconds
-# native = "transactions"         # "off" | "transactions" | "traces" (internal payments as well)
-# verify = "full"                 # how a block is proved: "full" | "bloom" | "off"
-# quorum = 1                      # endpoints that must name the same block before it counts
-
-[callbacks]
-# Development only: callbacks may go to loopback, to private ranges and to any port; to http://.
-# allow_private = false
-# allow_http = false
-"""

@@ -14,7 +14,10 @@ from pydantic import ValidationError
 
 from indexer import config
 from indexer.config import ConfigError, EvmNetwork, Settings
+from indexer.config_example import EXAMPLE
 from indexer.config_values import NATIVE_COINS
+
+KNOWN = ", ".join(config.FAMILIES)
 
 NETWORK = """
 [networks.ethereum]
@@ -72,21 +75,21 @@ def test_no_networks_are_no_problem_before_run(file: Path) -> None:
 
 
 def test_the_example_loads_as_it_is(file: Path) -> None:
-    settings = loaded(file, config.EXAMPLE)
+    settings = loaded(file, EXAMPLE)
     assert list(settings.networks) == ["ethereum"]
     assert settings.warnings == ()
 
 
 def test_the_example_names_every_key_and_its_default(file: Path) -> None:
     """What is commented out can be turned on, and changes nothing where it states a default."""
-    on = re.sub(r"^(?:    )?# (?=(\w+ = |\{ url))", "", config.EXAMPLE, flags=re.MULTILINE)
+    on = re.sub(r"^(?:    )?# (?=(\w+ = |\{ url))", "", EXAMPLE, flags=re.MULTILINE)
     on = on.replace('secret_key = ""', f'secret_key = "{"x" * 16}"')
     on = on.replace('admin_key = ""', f'admin_key = "{"x" * 16}"')
     for name in ("cert.pem", "key.pem"):
         Path(name).write_text("pem")
     settings = loaded(file, on)
     assert settings.database is not None
-    plain = loaded(file, config.EXAMPLE)
+    plain = loaded(file, EXAMPLE)
     given = {"tls_cert", "tls_key", "admin_key"}
     assert settings.api.model_dump(exclude=given) == plain.api.model_dump(exclude=given)
     assert settings.callbacks == plain.callbacks
@@ -131,7 +134,9 @@ def test_endpoints_are_urls_or_tables(file: Path) -> None:
         '["http://node-a:8545"]',
         '["http://a:1", {url = "https://b", headers = {Authorization = "x"}, ws = "wss://b"}]',
     )
-    first, second = loaded(file, text).networks["ethereum"].endpoints
+    found = loaded(file, text).networks["ethereum"]
+    assert isinstance(found, EvmNetwork)
+    first, second = found.endpoints
     assert (first.url, dict(first.headers), first.ws) == ("http://a:1", {}, None)
     assert (second.url, second.headers["Authorization"], second.ws) == (
         "https://b", "x", "wss://b",
@@ -311,7 +316,7 @@ def test_every_problem_is_told_at_once(file: Path) -> None:
             "networks.b.confirmations: 200 is more than reorg_window (128)",
             "networks.b.poll_interval: must be more than 0.0",
             "networks.b.quorum: must be at least 1",
-            "networks.c.family: is no known family; known: evm",
+            f"networks.c.family: is no known family; known: {KNOWN}",
             "callbacks.allow_http: must be true or false",
         ]
     )
@@ -367,8 +372,11 @@ def test_a_wrong_value_of_a_network_is_told(file: Path, line: str, sentence: str
         ("networks = 1", "networks: must be a table"),
         ("networks.a = 1", "networks.a: must be a table"),
         ("api = 1", "api: must be a table"),
-        ("networks.a = {}", "networks.a.family: is missing; known: evm"),
-        ("networks.a.family = 1", "networks.a.family: is no known family; known: evm"),
+        ("networks.a = {}", f"networks.a.family: is missing; known: {KNOWN}"),
+        (
+            "networks.a.family = 1",
+            f"networks.a.family: is no known family; known: {KNOWN}",
+        ),
         ("database = 1", "database: must be a text in quotes"),
         ("data_dir = 1", "data_dir: must be a path in quotes"),
         ("database = 'mysql://x'", "database: must be a URL like postgresql://user@host/database"),

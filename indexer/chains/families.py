@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple, Protocol
 from indexer.chains import Chain, Codec
 from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
+from indexer.chains.tron import TronChain
+from indexer.chains.tron_codec import TronCodec
 
 
 class _Family(NamedTuple):
@@ -17,6 +19,7 @@ class _Family(NamedTuple):
 
 _FAMILIES: Final[Mapping[str, _Family]] = {
     "evm": _Family(EvmChain, lambda _: EvmCodec()),
+    "tron": _Family(TronChain, lambda _: TronCodec()),
 }
 
 
