@@ -57,6 +57,10 @@ class TooLarge(EndpointFailed):
     """The answer is larger than we take: a smaller question may fit."""
 
 
+class NotServed(EndpointFailed):
+    """The endpoint has nothing at a path."""
+
+
 class Endpoint:
     """One node's URL and headers.
 
@@ -87,6 +91,11 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}>"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What every request to it carries. They hold secrets: for requests only."""
+        return self._headers
 
     def at(self, path: str) -> yarl.URL:
         """The URL of a path below the endpoint's own. It holds secrets: for requests only."""
@@ -131,13 +140,20 @@ class Transport:
 
         Asked again after a broken connection or a short rest; not after a time-out.
         """
+        return await self._ask(endpoint, "POST", path, body)
+
+    async def get(self, endpoint: Endpoint, path: str) -> bytes:
+        """The bytes that the endpoint serves at a path, by the same rules; else NotServed."""
+        return await self._ask(endpoint, "GET", path, None)
+
+    async def _ask(self, endpoint: Endpoint, method: str, path: str, body: bytes | None) -> bytes:
         attempt = 0
         while True:
             attempt += 1
             await self._rest(endpoint)
             try:
-                return await self._send(endpoint, body, path)
-            except (TooSlow, TooLarge):
+                return await self._send(endpoint, method, path, body)
+            except (TooSlow, TooLarge, NotServed):
                 raise
             except EndpointFailed:
                 if attempt == ATTEMPTS:
@@ -156,11 +172,11 @@ class Transport:
         if remaining > 0:
             await self._sleep(remaining)
 
-    async def _send(self, endpoint: Endpoint, body: bytes, path: str) -> bytes:
+    async def _send(self, endpoint: Endpoint, method: str, path: str, body: bytes | None) -> bytes:
         url = endpoint.at(path)
         try:
-            async with self._open().post(
-                url, data=body, headers=endpoint._headers, allow_redirects=False
+            async with self._open().request(
+                method, url, data=body, headers=endpoint.headers, allow_redirects=False
             ) as response:
                 self._judge(endpoint, response)
                 answer = await self._read(endpoint, response)
@@ -173,7 +189,9 @@ class Transport:
             raise TooSlow(f"{endpoint.name} gave no answer within {seconds:g} s") from None
         except aiohttp.ClientError as error:
             raise EndpointFailed(f"{endpoint.name} {_reason(error)}") from None
-        if answer.lstrip()[:1] not in (b"{", b"["):
+        if body is None and response.status != 200:
+            raise NotServed(f"{endpoint.name} does not serve {path} (HTTP {response.status})")
+        if body is not None and answer.lstrip()[:1] not in (b"{", b"["):
             kind = endpoint.clean(response.content_type)
             raise EndpointFailed(
                 f"{endpoint.name} answered {kind} instead of JSON (HTTP {response.status})"

@@ -20,7 +20,7 @@ from indexer.chains.utxo_wire import Malformed, compact_size
 HEADER_BYTES: Final = 80
 OUTPOINT_BYTES: Final = 36
 WITNESS, MWEB = 1, 8  # bits of the flag after the marker
-AUXPOW: Final = 0x100  # bit of a header's version
+AUXPOW: Final = 0x100  # bit of a header's version: merge-mined
 NO_WITNESS: Final = bytes(32)  # stands for the coinbase in the tree of witness hashes
 
 _sha256: Final = hashlib.sha256
@@ -62,9 +62,7 @@ def parse_block(raw: bytes, network: Parameters) -> RawBlock:
     """Raises Malformed unless the bytes are one whole block of this network."""
     block = RawBlock(raw)
     try:
-        at = HEADER_BYTES
-        if network.auxpow is not None and int.from_bytes(raw[:4], "little") & AUXPOW:
-            block.auxpow, at = _auxpow(raw, at)
+        block.auxpow, at = _header(raw, network)
         count, at = compact_size(raw, at)
         for _ in range(count):
             if block.hogex:
@@ -81,15 +79,34 @@ def parse_block(raw: bytes, network: Parameters) -> RawBlock:
     return block
 
 
+def parse_header(raw: bytes, network: Parameters) -> AuxPow | None:
+    """What a header of this network brings beside its 80 bytes, if it does.
+
+    Raises Malformed unless the bytes are just that.
+    """
+    if len(raw) == HEADER_BYTES:
+        return None
+    try:
+        auxpow, at = _header(raw, network)
+    except IndexError:
+        raise Malformed("a header breaks off") from None
+    if at != len(raw):
+        raise Malformed(f"a header is {at} bytes long, {len(raw)} came")
+    return auxpow
+
+
+def _header(raw: bytes, network: Parameters) -> tuple[AuxPow | None, int]:
+    if network.auxpow is None or not int.from_bytes(raw[:4], "little") & AUXPOW:
+        return None, HEADER_BYTES
+    return _auxpow(raw, HEADER_BYTES)
+
+
 def _transaction(block: RawBlock, start: int, *, mweb: bool) -> int:
     """Note a transaction; returns where it ends."""
     raw = block.raw
-    flag, body = 0, start + 4
-    if raw[body] == 0:
-        flag = raw[body + 1]
-        if flag not in (WITNESS, MWEB, WITNESS | MWEB) or (flag & MWEB and not mweb):
-            raise Malformed(f"a transaction has the unknown flag {flag}")
-        body += 2
+    flag, body = body_of(raw, start)
+    if body != start + 4 and flag not in ((WITNESS, MWEB, WITNESS | MWEB) if mweb else (WITNESS,)):
+        raise Malformed(f"a transaction has the unknown flag {flag}")
     block.starts.append(start)
     block.outputs.append(len(block.scripts))
     inputs, at = compact_size(raw, body)
@@ -119,6 +136,11 @@ def _transaction(block: RawBlock, start: int, *, mweb: bool) -> int:
     block.txids.append(txid)
     block.wtxids.append(wtxid)
     return at
+
+
+def body_of(raw: bytes, start: int) -> tuple[int, int]:
+    """A transaction's flag, 0 for none, and where its inputs begin."""
+    return (raw[start + 5], start + 6) if raw[start + 4] == 0 else (0, start + 4)
 
 
 def skip_inputs(raw: bytes, at: int, count: int) -> int:
@@ -167,8 +189,7 @@ def _skip_witness(raw: bytes, at: int, inputs: int) -> int:
 def _auxpow(raw: bytes, at: int) -> tuple[AuxPow, int]:
     coinbase = RawBlock(raw)
     end = _transaction(coinbase, at, mweb=False)
-    first = at + 4 + (2 if raw[at + 4] == 0 else 0)
-    inputs, first = compact_size(raw, first)
+    inputs, first = compact_size(raw, body_of(raw, at)[1])
     if inputs != 1:
         raise Malformed("the parent block's coinbase has not one input")
     size, script = compact_size(raw, first + OUTPOINT_BYTES)

@@ -12,7 +12,7 @@ from typing import Final
 
 from indexer.chains.rpc import EndpointFailed
 from indexer.chains.utxo_network import Parameters
-from indexer.chains.utxo_parse import AUXPOW, AuxPow, RawBlock, skip_inputs
+from indexer.chains.utxo_parse import AUXPOW, AuxPow, RawBlock, body_of, skip_inputs
 from indexer.chains.utxo_wire import compact_size
 
 COMMITMENT: Final = bytes.fromhex("6a24aa21a9ed")  # what a witness commitment's script begins with
@@ -119,10 +119,11 @@ def prove_witnesses(block: RawBlock) -> None:
 
 def _coinbase_witness(block: RawBlock) -> bytes | None:
     """The one item of 32 bytes that it must be."""
-    raw, start = block.raw, block.starts[0]
-    if raw[start + 4] != 0:
+    raw = block.raw
+    flag, at = body_of(raw, block.starts[0])
+    if not flag:
         return None
-    inputs, at = compact_size(raw, start + 6)
+    inputs, at = compact_size(raw, at)
     at = skip_inputs(raw, at, inputs)
     count, at = compact_size(raw, at)
     for _ in range(count):
@@ -132,7 +133,7 @@ def _coinbase_witness(block: RawBlock) -> bytes | None:
 
 
 def _is_coinbase(raw: bytes, start: int) -> bool:
-    body = start + (6 if raw[start + 4] == 0 else 4)
+    _, body = body_of(raw, start)
     return raw[body] == 1 and raw[body + 1 : body + 37] == NO_OUTPOINT
 
 
