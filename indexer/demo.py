@@ -30,6 +30,7 @@ import aiohttp
 from callbacks import signing
 from indexer import config, log
 from indexer.devnet.client import ApiClient
+from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.forecast import Forecast, differences, read_history, without
@@ -206,7 +207,7 @@ class Demo:
                 return
             await self._apply(self._traffic.quiet())
 
-    async def _apply(self, step: Step) -> None:
+    async def _apply(self, step: Step[Block]) -> None:
         """Show new blocks, and let the engine have them before anything else happens."""
         if step.depth:
             self._reorgs += 1

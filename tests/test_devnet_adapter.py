@@ -12,8 +12,8 @@ from indexer.chains import NATIVE
 from indexer.chains.evm import EvmChain
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.evm_truth import deposits_due
 from indexer.devnet.traffic import Traffic
+from indexer.devnet.truth import deposits_due
 from indexer.model import Refused
 
 STEPS = 40

@@ -23,8 +23,9 @@ from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, octets
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_contracts import Disperser, Proxy, Rejecter, Token, call_data
-from indexer.devnet.evm_truth import Identity, deposits_due
+from indexer.devnet.evm_wallet import Wallet
 from indexer.devnet.traffic import Step, Traffic
+from indexer.devnet.truth import Identity, deposits_due
 
 FIXTURES = os.environ.get("CHAIN_FIXTURES")
 PRAGUE_BLOCK = "ethereum/mainnet_22431084_block_receipts.json.gz"
@@ -36,7 +37,7 @@ def make_chain(seed: int = 1) -> SimulatedChain:
     return SimulatedChain(seed, clock=lambda: next(clock))
 
 
-def make_traffic(seed: int = 1) -> Traffic:
+def make_traffic(seed: int = 1) -> Traffic[Block, Wallet]:
     chain = make_chain(seed)
     addresses = [chain.wallet(f"watched {n}").address for n in range(4)]
     return Traffic(chain, addresses, Random(seed))
@@ -246,12 +247,13 @@ def test_more_blocks_than_there_are_cannot_be_taken() -> None:
 
 def test_traffic_reorganises_and_what_is_due_is_on_the_chain_as_it_stands() -> None:
     traffic = make_traffic(3)
-    steps: list[Step] = [traffic.step() for _ in range(60)]
+    steps: list[Step[Block]] = [traffic.step() for _ in range(60)]
     assert {step.depth for step in steps} == {0, 1, 2, 3}
     due = traffic.due()
     assert any(owed.odd for owed in due.values())
     assert {asset for _, _, asset, _ in due} == {NATIVE, *traffic.tokens}
     for (tx, *_), owed in due.items():
+        assert isinstance(traffic.chain, SimulatedChain)
         position = traffic.chain.position(tx)
         assert position is not None
         assert position[0].hash == owed.hash

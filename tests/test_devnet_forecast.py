@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from callbacks import signing
 from indexer.chains import NATIVE
-from indexer.devnet.evm_truth import Due, Identity
 from indexer.devnet.forecast import Forecast, Step, differences, read_history, without
 from indexer.devnet.receiver import Receiver
 from indexer.devnet.screen import Screen, amount, short
+from indexer.devnet.truth import Due, Identity
 
 PAYEE = b"\x11" * 20
 IDENTITY: Identity = (b"\xaa" * 32, PAYEE, NATIVE, 0)

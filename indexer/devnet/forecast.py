@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from indexer.devnet.evm_truth import Due, Identity
+from indexer.devnet.truth import Due, Identity
 
 Step: TypeAlias = tuple[str, int]  # an event's type without `deposit.`, and its base units
 History: TypeAlias = Mapping[Identity, tuple[Step, ...]]

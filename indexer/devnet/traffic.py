@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import ClassVar, Final, Generic
 
 from indexer.chains import NATIVE
-from indexer.devnet.evm_block import Block
-from indexer.devnet.evm_chain import SimulatedChain
+from indexer.devnet.chain import B, Chain, Transaction, W
 from indexer.devnet.evm_contracts import (
     Collectible,
     Disperser,
@@ -18,8 +17,7 @@ from indexer.devnet.evm_contracts import (
     Token,
     call_data,
 )
-from indexer.devnet.evm_truth import Due, Identity, deposits_due
-from indexer.devnet.evm_wallet import Transaction, Wallet
+from indexer.devnet.truth import Due, Identity, deposits_due
 
 PAYERS: Final = 5
 STRANGERS: Final = 8
@@ -38,17 +36,19 @@ TRANSFER: Final = "transfer(address,uint256)"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Step(Generic[B]):
     """What a step did: new blocks, of which the first `depth` replaced others (0: none did)."""
 
-    blocks: Sequence[Block]
+    blocks: Sequence[B]
     depth: int
 
 
-class Traffic:
+class Traffic(Generic[B, W]):
     """Pays `addresses` over `chain`, in every way that must count and in some that must not."""
 
-    def __init__(self, chain: SimulatedChain, addresses: Sequence[bytes], rng: Random) -> None:
+    unit: ClassVar[int] = ETHER  # base units of native coin that a payment stays below
+
+    def __init__(self, chain: Chain[B, W], addresses: Sequence[bytes], rng: Random) -> None:
         self.chain = chain
         self.addresses = list(addresses)
         self._rng = rng
@@ -93,7 +93,7 @@ class Traffic:
             self.chain.branch(self._first), self.addresses, (NATIVE, *self.tokens), internal=True
         )
 
-    def step(self) -> Step:
+    def step(self) -> Step[B]:
         """New traffic and a block with it; now and then a reorganisation instead of the block."""
         self._until_reorg -= 1
         depth = min(self._rng.randint(1, REORG_DEPTH), self.chain.head.number - self._first + 1)
@@ -105,11 +105,11 @@ class Traffic:
             queue()
         return self.quiet()
 
-    def quiet(self) -> Step:
+    def quiet(self) -> Step[B]:
         """A block without new traffic; what waits in the mempool is mined."""
         return Step([self.chain.mine(fail=self._failing)], 0)
 
-    def _reorganise(self, depth: int) -> Step:
+    def _reorganise(self, depth: int) -> Step[B]:
         replaced = self.chain.branch(self.chain.head.number - depth + 1)
         fates: dict[str, set[bytes]] = {"cancel": set(), "hold": set(), "fail": set(self._failing)}
         for tx in (each.transaction.hash for block in replaced for each in block.executed):
@@ -124,7 +124,7 @@ class Traffic:
     # ---------------------------------------------------------------- kinds of traffic
 
     def _pay_native(self) -> None:
-        self._send(self._watched(), self._rng.randrange(1, ETHER))
+        self._send(self._watched(), self._rng.randrange(1, self.unit))
 
     def _pay_token(self) -> None:
         self._transfer(self._token(), self._watched())
@@ -141,12 +141,12 @@ class Traffic:
     def _trickle_native(self) -> None:
         """Internal payments around one that reverts (P24, P25, P38)."""
         payees = [self._watched(), self._rejecter, self._watched(), self._stranger()]
-        amounts = [self._rng.randrange(1, ETHER) for _ in payees]
+        amounts = [self._rng.randrange(1, self.unit) for _ in payees]
         self._send(self._vault, 0, call_data("trickle(address[],uint256[])", payees, amounts))
 
     def _raffle(self) -> None:
         """Another amount whenever it is mined in another block."""
-        self._send(self._vault, 0, call_data("raffle(address,uint256)", self._watched(), ETHER))
+        self._send(self._vault, 0, call_data("raffle(address,uint256)", self._watched(), self.unit))
 
     def _odd_transfer(self) -> None:
         """A listed token's Transfer in a shape unlike the standard's: held (P11)."""
@@ -155,12 +155,12 @@ class Traffic:
 
     def _fail_native(self) -> None:
         """To a watched address, with value, but out of gas (P1)."""
-        self._failing.add(self._send(self._watched(), ETHER).hash)
+        self._failing.add(self._send(self._watched(), self.unit).hash)
 
     def _revert_all(self) -> None:
         """Pays two, and the third reverts the whole (P26)."""
         payees = [self._watched(), self._watched(), self._rejecter]
-        data = call_data("disperse(address[],uint256[])", payees, [ETHER, ETHER, ETHER])
+        data = call_data("disperse(address[],uint256[])", payees, [self.unit] * 3)
         self._send(self._vault, 0, data)
 
     def _pay_without_funds(self) -> None:
@@ -183,7 +183,7 @@ class Traffic:
         self._send(self._dollar, 0, data)
 
     def _pay_stranger(self) -> None:
-        self._send(self._stranger(), self._rng.randrange(1, ETHER))
+        self._send(self._stranger(), self._rng.randrange(1, self.unit))
         self._transfer(self._token(), self._stranger())
 
     # ---------------------------------------------------------------- small parts
@@ -197,7 +197,7 @@ class Traffic:
         return address
 
     def _send(self, to: bytes, value: int, data: bytes = b"") -> Transaction:
-        payer: Wallet = self._rng.choice(self._payers)
+        payer: W = self._rng.choice(self._payers)
         return self.chain.send(payer, to, value, data)
 
     def _transfer(self, token: bytes, to: bytes, units: int | None = None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from indexer.devnet.evm_block import Block
+from indexer.devnet.chain import Block
 
 Identity: TypeAlias = tuple[bytes, bytes, bytes, int]  # transaction, address, asset, ordinal
 
