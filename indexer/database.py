@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import orjson
@@ -26,6 +27,19 @@ STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
 IDLE_TRANSACTION_SECONDS: Final = 30  # a transaction whose process hangs holds its locks no longer
 SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
 SCHEMA_LOCK: Final = 0x6465706F  # advisory, held while steps are applied: "depo"
+
+# What every connection is made with.
+CONNECTION: Final[Mapping[str, Any]] = {
+    "timeout": CONNECT_SECONDS,
+    "command_timeout": COMMAND_SECONDS,
+    "server_settings": {
+        "application_name": "depositd",
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
+        "timezone": "UTC",
+        "jit": "off",  # our statements are short; compiling them costs more than they do
+    },
+}
 
 # Failures after which the same statement may succeed: the server or the way to it was not there, or
 # it was busy with what has passed by then.
@@ -46,6 +60,9 @@ LOST_CONNECTION: Final = re.compile(
 )
 
 log = structlog.get_logger()
+
+# It logs a traceback for each failure to open spare connections; whoever needs one says so himself.
+logging.getLogger("asyncpg.pool").setLevel(logging.CRITICAL)
 
 
 class DatabaseUnavailable(Unavailable):
@@ -81,21 +98,12 @@ async def connect_pool(dsn: str, *, size: int = POOL_CONNECTIONS) -> asyncpg.Poo
     Raises DatabaseUnavailable where no server answers, Refused where it does not let us in.
     """
     with _refused_login(), unavailable_database():
-        return await asyncpg.create_pool(
-            dsn,
-            min_size=1,
-            max_size=size,
-            timeout=CONNECT_SECONDS,
-            command_timeout=COMMAND_SECONDS,
-            init=prepare,
-            server_settings={
-                "application_name": "depositd",
-                "statement_timeout": f"{STATEMENT_SECONDS}s",
-                "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
-                "timezone": "UTC",
-                "jit": "off",  # our statements are short; compiling them costs more than they do
-            },
-        )
+        return await asyncpg.create_pool(dsn, min_size=1, max_size=size, init=prepare, **CONNECTION)
+
+
+def lead(pool: asyncpg.Pool, dsn: str) -> None:
+    """Make the pool's next connections to `dsn`: the same server may have another port now."""
+    pool.set_connect_args(dsn, **CONNECTION)
 
 
 @contextmanager
@@ -165,6 +173,15 @@ def read_steps(text: str) -> list[Step]:
     return steps
 
 
+SCHEMA_STEP: Final = """
+create table if not exists schema_step (
+    number      integer primary key check (number > 0),
+    digest      text not null,
+    applied_at  timestamptz not null default clock_timestamp()
+)
+"""
+
+
 async def migrate(
     connection: asyncpg.Connection, vault: Vault, steps: list[Step] | None = None
 ) -> None:
@@ -186,16 +203,9 @@ async def migrate(
 
 
 async def _apply(connection: asyncpg.Connection, steps: list[Step]) -> None:
-    await connection.execute(
-        """
-        create table if not exists schema_step (
-            number      integer primary key check (number > 0),
-            digest      text not null,
-            applied_at  timestamptz not null default clock_timestamp()
-        )
-        """
-    )
-    rows = await connection.fetch("select number, digest from schema_step")
+    rows = []
+    if await connection.fetchval("select to_regclass('schema_step') is not null"):
+        rows = await connection.fetch("select number, digest from schema_step")
     applied = {row["number"]: row["digest"] for row in rows}
     newest = max(applied, default=0)
     if newest > len(steps):
@@ -207,6 +217,8 @@ async def _apply(connection: asyncpg.Connection, steps: list[Step]) -> None:
         if step.number not in applied:
             async with connection.transaction():
                 await connection.execute("set local statement_timeout = 0")
+                if step.number == 1:
+                    await connection.execute(SCHEMA_STEP)
                 await connection.execute(step.sql, timeout=STEP_SECONDS)
                 await connection.execute(
                     "insert into schema_step (number, digest) values ($1, $2)",
@@ -219,6 +231,13 @@ async def _apply(connection: asyncpg.Connection, steps: list[Step]) -> None:
                 f"step {step.number} of the database's schema is not the one of this depositd: "
                 f"the database was made by another version"
             )
+
+
+async def has_key(connection: asyncpg.Connection) -> bool:
+    """Whether this database knows which secret_key is its own."""
+    if await connection.fetchval("select to_regclass('installation') is null"):
+        return False
+    return bool(await connection.fetchval("select exists (select from installation)"))
 
 
 async def _check_key(connection: asyncpg.Connection, vault: Vault) -> None:

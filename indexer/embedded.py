@@ -226,9 +226,9 @@ class Embedded:
                     "pg_ctl", "start", f"--pgdata={self._data}", f"--log={server_log}",
                     "--wait", f"--timeout={START_SECONDS}", "--silent",
                 )  # fmt: skip
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as problem:
                 if attempt == START_ATTEMPTS:
-                    reason = _last_words(server_log, begin)
+                    reason = _last_words(server_log, begin) or str(problem)
                     raise DatabaseUnavailable(
                         f"the embedded PostgreSQL does not start: {reason}"
                     ) from None
@@ -263,7 +263,7 @@ class Embedded:
     def _running(self) -> _Running | None:
         """What postmaster.pid says, if that process is alive and a server of this folder."""
         try:
-            lines = (self._data / "postmaster.pid").read_text().splitlines()
+            lines = (self._data / "postmaster.pid").read_text(errors="replace").splitlines()
             pid = int(lines[0])
             os.kill(pid, 0)
         except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError, ValueError):
@@ -275,8 +275,9 @@ class Embedded:
 
     async def _answers(self, port: int) -> bool:
         """Whether the server takes connections; makes our database in it if there is none."""
+        url = self._url(port, "postgres")
         try:
-            connection = await asyncpg.connect(self._url(port, "postgres"), timeout=CONNECT_SECONDS)
+            connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS)
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
             return False
         except asyncpg.InvalidPasswordError:
@@ -317,10 +318,10 @@ def _same(link: Path, folder: Path) -> bool:
         return False
 
 
-def _last_words(server_log: Path, begin: int) -> str:
+def _last_words(server_log: Path, begin: int) -> str | None:
     """The reason in what the server logged since `begin`: its last line that is no hint."""
     if not server_log.exists():
-        return "it said nothing"
+        return None
     lines = server_log.read_bytes()[begin:].decode(errors="replace").splitlines()
-    fatal = [line for line in lines if "FATAL:" in line] or lines or ["it said nothing"]
-    return fatal[-1].rpartition("FATAL:")[2].strip()
+    said = [line for line in lines if "FATAL:" in line] or lines
+    return said[-1].rpartition("FATAL:")[2].strip() if said else None

@@ -25,6 +25,7 @@ from indexer.model import Refused
 from indexer.network import Network, NetworkState
 
 ROLES: Final = ("api", "follower", "dispatcher", "scanner")
+FINISH_SECONDS: Final = 5.0  # after a stop, for what is in hand: a node may take minutes to answer
 
 log = structlog.get_logger()
 
@@ -50,6 +51,7 @@ class Engine:
         }
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
+        self._fallen: list[str] = []  # parts that met the impossible
 
     async def run(self, stop: asyncio.Event) -> int:
         """Run the parts until `stop`, then let each finish what is in hand; the exit code.
@@ -70,37 +72,39 @@ class Engine:
 
     async def _run_parts(self, stop: asyncio.Event) -> int:
         running = {asyncio.create_task(part): name for name, part in self._parts(stop).items()}
-        failed = False
         try:
             while running:
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     name = running.pop(task)
                     if (error := task.exception()) is not None:
-                        failed = True
+                        self._fallen.append(name)
                         log.critical("part stopped", part=name, exc_info=error)
-                if self.networks and not self._any_network_left():
-                    failed = True
+                if self.networks and not stop.is_set() and not self._networks_in(running.values()):
+                    self._fallen.append("every network")
+                    log.critical("no network is left to run")
                     stop.set()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        return int(failed)
+        return int(bool(self._fallen))
 
     def _parts(self, stop: asyncio.Event) -> dict[str, Coroutine[Any, Any, None]]:
         parts: dict[str, Coroutine[Any, Any, None]] = {
-            f"network {name}": self._network(network, stop)
+            _part(name): _until(stop, self._network(network, stop))
             for name, network in self.networks.items()
         }
         if "dispatcher" in self._roles:
             parts["dispatcher"] = Dispatcher(
                 self._installation.pool, self._installation.vault, self._settings.callbacks
-            ).run(stop)
-        parts["process"] = _until(stop)  # it lives until it is told to stop
+            ).run(stop)  # which bounds its own end
+        # It lives until it is told to stop, whatever else there is to run.
+        parts["database"] = self._database(stop)
         return parts
 
     async def _network(self, network: Network, stop: asyncio.Event) -> None:
+        """Until it is refused or `stop`; a process that only serves a network's API waits too."""
         if not await network.open(stop):
             return
         async with asyncio.TaskGroup() as tasks:
@@ -108,9 +112,16 @@ class Engine:
                 tasks.create_task(network.follow(stop, self._holder))
             if "scanner" in self._roles:
                 tasks.create_task(network.scan(stop, self._holder))
+            await stop.wait()
 
-    def _any_network_left(self) -> bool:
-        return any(n.state is not NetworkState.REFUSED for n in self.networks.values())
+    async def _database(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(self._installation.keep_database())
+            await stop.wait()
+            keeping.cancel()
+
+    def _networks_in(self, parts: Collection[str]) -> bool:
+        return any(_part(name) in parts for name in self.networks)
 
     def _warn(self) -> None:
         callbacks = self._settings.callbacks
@@ -137,13 +148,36 @@ class Engine:
 
     async def _not_ready(self) -> list[str]:
         """Why a role of this process can't work now."""
-        return [
+        fallen = [f"{part} stopped: see the log" for part in self._fallen]
+        return fallen + [
             f"network {name}: {network.state}: {network.reason}"
             for name, network in self.networks.items()
             if network.state in (NetworkState.REFUSED, NetworkState.HALTED)
         ]
 
 
-async def _until(stop: asyncio.Event) -> None:
-    """The API's server works by itself; what keeps the process is the word to stop."""
-    await stop.wait()
+def _part(network: str) -> str:
+    return f"network {network}"
+
+
+async def _until(stop: asyncio.Event, part: Coroutine[Any, Any, None]) -> None:
+    """Run a part, but no longer than FINISH_SECONDS after `stop`.
+
+    What it writes it writes in transactions, so that leaving it leaves nothing half-done.
+    """
+    limit = asyncio.timeout(None)
+
+    async def end() -> None:
+        await stop.wait()
+        limit.reschedule(asyncio.get_running_loop().time() + FINISH_SECONDS)
+
+    try:
+        async with limit:
+            ending = asyncio.create_task(end())
+            try:
+                await part
+            finally:
+                ending.cancel()
+    except TimeoutError:
+        if not limit.expired():
+            raise

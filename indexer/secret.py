@@ -71,9 +71,13 @@ def installation_key(data_dir: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A new file that only its owner may read."""
+    """A new file that only its owner may read; whole, or not there."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
