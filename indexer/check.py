@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Final
+
+import asyncpg
 
 from indexer import config
 from indexer.chains.families import open_chain
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # the newest blocks that must prove
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,7 @@ class EndpointCheck:
     ok: bool
     identity: str | None
     head: int | None
+    finalized: int | None
     proved: int
     problem: str | None
 
@@ -28,13 +35,26 @@ class EndpointCheck:
         return asdict(self)
 
 
-async def endpoints(settings: config.Settings) -> list[EndpointCheck]:
-    """Every configured endpoint, tried by itself."""
-    return [
-        await _endpoint(network, one)
-        for network in settings.networks.values()
-        for one in network.endpoints
-    ]
+async def endpoints(
+    settings: config.Settings, known: Mapping[str, str] = NOTHING
+) -> list[EndpointCheck]:
+    """Every configured endpoint, tried by itself, all at once.
+
+    `known`: by network, the identity that the database follows.
+    """
+    return await asyncio.gather(
+        *(
+            _endpoint(network, endpoint, known.get(network.id))
+            for network in settings.networks.values()
+            for endpoint in network.endpoints
+        )
+    )
+
+
+async def identities(pool: asyncpg.Pool) -> dict[str, str]:
+    """By network, the chain that this database follows since its first connect."""
+    rows = await pool.fetch("select id, identity from network where identity is not null")
+    return {row["id"]: row["identity"] for row in rows}
 
 
 def enough(settings: config.Settings, checks: list[EndpointCheck]) -> bool:
@@ -45,15 +65,21 @@ def enough(settings: config.Settings, checks: list[EndpointCheck]) -> bool:
     return all(good[n] >= settings.networks[n].quorum for n in good)
 
 
-async def _endpoint(network: config.Network, endpoint: config.Endpoint) -> EndpointCheck:
+async def _endpoint(
+    network: config.Network, endpoint: config.Endpoint, known: str | None
+) -> EndpointCheck:
     chain = open_chain(
         network.id, network.model_copy(update={"endpoints": (endpoint,), "quorum": 1})
     )
-    identity = head = problem = None
+    identity = head = finalized = problem = None
     proved = 0
     try:
         identity = await chain.connect()
+        if known not in (None, identity):
+            raise Refused(f"this database follows {known}")
         head = (await chain.tip()).height
+        final = await chain.finalized() if network.finality == "network" else None
+        finalized = None if final is None else final.height
         async for _ in chain.blocks(max(0, head - PROVED_BLOCKS + 1), head):
             proved += 1
     except (Unavailable, Refused) as failure:
@@ -61,5 +87,5 @@ async def _endpoint(network: config.Network, endpoint: config.Endpoint) -> Endpo
     finally:
         await chain.close()
     return EndpointCheck(
-        network.id, endpoint.name, problem is None, identity, head, proved, problem
+        network.id, endpoint.name, problem is None, identity, head, finalized, proved, problem
     )

@@ -29,6 +29,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "float_type": "must be a number",
     "bool_type": "must be true or false",
     "string_type": "must be a text in quotes",
+    "string_unicode": "is not UTF-8 text",
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "tuple_type": "must be a list",

@@ -282,6 +282,8 @@ class Demo:
         while not self._stop.is_set() and not await done():
             if (failure := self._failed()) is not None:
                 raise Impossible(f"the engine stopped: {failure}")
+            if self._screen.lost:
+                raise Unavailable("the demo's output can't be written any more")
             if time.monotonic() > until:
                 raise Unavailable(f"the engine did not {what} within {seconds:.0f} s")
             await asyncio.sleep(POLL_SECONDS)

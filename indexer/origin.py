@@ -46,6 +46,8 @@ async def identify(pool: asyncpg.Pool, network: str, identity: str) -> None:
         )
     except asyncpg.UniqueViolationError:
         raise Refused(f"another network of this database is {identity} already") from None
+    if known is None:
+        raise Refused(f"network {network} has never been run on this database")
     if known != identity:
         raise Refused(f"this database follows {known}; the endpoints serve {identity}")
 

@@ -32,6 +32,14 @@ async def networks(pool: asyncpg.Pool) -> list[dict[str, Any]]:
     ]
 
 
+async def seen(pool: asyncpg.Pool) -> dict[str, float]:
+    """By network, the seconds since a process last said how it is: a running one does at once."""
+    rows = await pool.fetch(
+        "select id, extract(epoch from clock() - updated_at)::float8 as age from network"
+    )
+    return {row["id"]: max(0.0, row["age"]) for row in rows}
+
+
 async def deliveries(pool: asyncpg.Pool) -> dict[str, int]:
     """Deliveries by what they wait for; `exhausted` ones wait for a resend."""
     row = await pool.fetchrow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,7 +88,9 @@ class Server:
             await site.start()
         except OSError as error:
             await self._runner.cleanup()
-            raise Refused(f"can't listen on {self._settings.listen}: {error.strerror}") from None
+            number = error.errno or 0  # negative: the name does not resolve
+            reason = os.strerror(number) if number > 0 else error.strerror
+            raise Refused(f"can't listen on {self._settings.listen}: {reason}") from None
         port = self._runner.addresses[0][1]
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'https' if self._tls else 'http'}://{host}:{port}"

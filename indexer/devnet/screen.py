@@ -27,6 +27,7 @@ class Screen:
     def __init__(self, out: TextIO, now: Callable[[], datetime] = local_time) -> None:
         self._out = out
         self._now = now
+        self.lost = False  # nobody reads on: say nothing more
         self._coloured = out.isatty() and "NO_COLOR" not in os.environ
 
     def line(self, kind: str, *columns: str) -> None:
@@ -38,8 +39,13 @@ class Screen:
         self.plain(text)
 
     def plain(self, text: str) -> None:
-        self._out.write(text + "\n")
-        self._out.flush()
+        if self.lost:
+            return
+        try:
+            self._out.write(text + "\n")
+            self._out.flush()
+        except OSError:
+            self.lost = True
 
 
 def short(text: str) -> str:
