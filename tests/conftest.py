@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+import structlog
 
 from indexer.database import connect_pool, migrate
 from indexer.embedded import Embedded
@@ -128,6 +130,17 @@ async def pool(dsn: str) -> AsyncIterator[asyncpg.Pool]:
     yield pool
     async with asyncio.timeout(POOL_CLOSE_SECONDS):
         await pool.close()
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that a test runs in this process sets up the log: not for the tests after it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
