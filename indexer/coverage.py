@@ -139,7 +139,8 @@ async def _register_again(
                        as g(address, reference, role, from_block)
         ), over as (
             select old.*, given.reference, given.from_block, given.role as new_role,
-                   old.removed or (old.role = 'own' and given.role = 'deposit') as starts_over
+                   old.removed or (old.role = 'own'
+                                   and given.role is not distinct from 'deposit') as starts_over
               from old join given using (address)
         ), became as (
             select *, case when starts_over then $7::bigint else covered_from end as before

@@ -6,9 +6,9 @@ import asyncpg
 
 from indexer import coverage
 from indexer.follower import Outcome
+from tests.followed import World
 from tests.scripted import ADDRESSES, STRANGER, Payment, payment
 from tests.test_follower import ALICE, advance, world_with_alice
-from tests.test_promises import World
 
 
 async def remove(world: World, key: bytes) -> None:
@@ -96,6 +96,19 @@ async def test_what_our_own_wallet_received_stays_no_deposit_when_its_role_chang
     await world.step()
     await scan_all(world)
     assert await amounts(world) == [3]
+
+
+async def test_our_own_wallet_stays_ours_when_it_is_registered_again_without_a_role(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await world.register("alice", ALICE, role="own")
+    await world.step()
+    assert await world.register("alice", ALICE) == 2
+    await advance(world, 1, payment(1, (ALICE, 1)))
+    row = await pool.fetchrow("select role, state, active_from from watched_address")
+    assert tuple(row) == ("own", "active", 2)
+    assert await amounts(world) == []
 
 
 async def test_an_address_registered_again_after_its_removal_starts_over(

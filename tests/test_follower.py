@@ -12,8 +12,9 @@ from indexer import coverage, origin
 from indexer.chains import Header
 from indexer.follower import Outcome
 from indexer.model import Refused
+from tests.followed import Rules, World
 from tests.scripted import ADDRESSES, STRANGER, TOKEN, HexCodec, Payment, ScriptedChain, payment
-from tests.test_promises import Rules, World, check_events
+from tests.test_promises import check_events
 
 ALICE = ADDRESSES[0]
 
@@ -491,8 +492,7 @@ async def test_the_largest_amount_is_stored_and_told_exactly(pool: asyncpg.Pool)
 
 async def test_two_followers_on_one_database_write_each_block_once(pool: asyncpg.Pool) -> None:
     world = await world_with_alice(pool)
-    twin = World(pool, world.chain, world.rules)
-    twin.restart()
+    twin = world.process()
     for n in range(20):
         world.chain.mine(payment(n, (ALICE, 1 + n)))
         await asyncio.gather(world.step(), twin.step())

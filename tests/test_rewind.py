@@ -12,9 +12,9 @@ from indexer.chains import Block
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
+from tests.followed import World
 from tests.scripted import ScriptedChain, payment
 from tests.test_follower import ALICE, advance, states, world_with_alice
-from tests.test_promises import World
 
 
 def before_blocks(chain: ScriptedChain, act: Callable[[], Awaitable[object]]) -> None:

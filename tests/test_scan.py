@@ -11,9 +11,9 @@ from indexer import cursors, origin
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
+from tests.followed import World
 from tests.scripted import ADDRESSES, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
-from tests.test_promises import World
 
 BOB = ADDRESSES[1]
 
