@@ -28,7 +28,6 @@ START: Final = 20.0  # seconds anvil may take to listen
 STOP: Final = 5.0  # seconds it may take to end
 EPOCH: Final = 32  # blocks; `finalized` is two of them behind the head
 GAS: Final = 3_000_000
-ETHER: Final = 10**18
 
 
 def program() -> Path:

@@ -25,11 +25,10 @@ F = TypeVar("F", bound=Fault)
 
 
 class Proxy:
-    """Its `url` is the node as the engine sees it; `calls` counts what it was asked, by method."""
+    """Its `url` is the node as the engine sees it."""
 
     def __init__(self, upstream: str) -> None:
         self.url = ""
-        self.calls: dict[str, int] = {}
         self._upstream = upstream
         self._faults: list[Fault] = []
         self._open = asyncio.Event()
@@ -78,8 +77,6 @@ class Proxy:
         question = orjson.loads(body)
         batch = isinstance(question, list)
         calls: list[dict[str, Any]] = question if batch else [question]
-        for call in calls:
-            self.calls[call["method"]] = self.calls.get(call["method"], 0) + 1
         faults = list(self._faults)
         for fault in faults:
             early = await fault.instead(calls)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,7 +23,6 @@ class Received:
     id: str
     body: bytes
     accepted: bool
-    at: float  # monotonic seconds
 
     @property
     def event(self) -> dict[str, Any]:
@@ -87,7 +85,7 @@ class Receiver:
             return web.Response(status=401)
         accepted = self._random.random() >= self.fail
         name = request.headers["webhook-id"]
-        self.requests.append(Received(name, body, accepted, time.monotonic()))
+        self.requests.append(Received(name, body, accepted))
         await asyncio.sleep(self._random.random() * self.delay)
         return web.Response(status=204 if accepted else 500)
 

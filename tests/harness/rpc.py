@@ -16,7 +16,6 @@ class RpcError(Exception):
 
     def __init__(self, method: str, error: dict[str, Any]) -> None:
         super().__init__(f"{method}: {error.get('message')}")
-        self.code = error.get("code")
 
 
 class Rpc:
