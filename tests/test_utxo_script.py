@@ -21,7 +21,7 @@ from indexer.chains.utxo_script import (
     spent_key,
     witness_program,
 )
-from tests.utxo_samples import sized
+from indexer.devnet.utxo_block import sized
 
 KEY = b"\x02" + b"\x11" * 32
 LONG_KEY = b"\x04" + b"\x22" * 64

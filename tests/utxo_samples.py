@@ -14,17 +14,20 @@ import pytest
 
 from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_parse import RawBlock, parse_block
-from indexer.chains.utxo_proof import (
-    COMMITMENT,
-    double_sha256,
-    merkle_root,
-    prove_block,
-    target,
-    work_hash,
+from indexer.chains.utxo_proof import double_sha256, merkle_root, prove_block
+from indexer.chains.utxo_script import witness_program
+from indexer.devnet.utxo_block import (
+    NO_OUTPOINT,
+    Input,
+    Output,
+    Transaction,
+    assemble,
+    coinbase,
+    count,
+    mine,
 )
 
 REGTEST: Final = NETWORKS["btc", "regtest"]
-EASY_BITS: Final = REGTEST.easiest
 _COINS: Final = {"bitcoin": "btc", "litecoin": "ltc", "dogecoin": "doge"}
 _CHAINS: Final = {"testnet3": "testnet", "testnet4": "testnet"}
 
@@ -77,64 +80,48 @@ def prove(raw: bytes, network: Parameters) -> RawBlock:
 
 # ------------------------------------------------------------------------------ made by hand
 
-
-def sized(data: bytes) -> bytes:
-    return count(len(data)) + data
-
-
-def count(number: int) -> bytes:
-    if number < 253:
-        return bytes((number,))
-    return b"\xfd" + number.to_bytes(2, "little")
+COIN: Final = b"\x77" * 32 + bytes(4)  # an outpoint
+COINBASE: Final = Input(NO_OUTPOINT, b"\x01\x01\x00")
 
 
-@dataclass(frozen=True)
-class Input:
-    outpoint: bytes = b"\x77" * 32 + bytes(4)
-    script: bytes = b""
-    witness: tuple[bytes, ...] = ()
+def spending(script: bytes = b"", witness: tuple[bytes, ...] = (), outpoint: bytes = COIN) -> Input:
+    return Input(outpoint, script, witness)
 
 
-COINBASE: Final = Input(bytes(32) + b"\xff" * 4, b"\x01\x01\x00")
-
-
-def transaction(inputs: Sequence[Input], outputs: Sequence[tuple[int, bytes]]) -> bytes:
-    """Version 2, no lock time; with witnesses where an input has one."""
-    vin = count(len(inputs)) + b"".join(i.outpoint + sized(i.script) + b"\xff" * 4 for i in inputs)
-    vout = count(len(outputs)) + b"".join(v.to_bytes(8, "little") + sized(s) for v, s in outputs)
-    start, end = (2).to_bytes(4, "little"), bytes(4)
-    if not any(i.witness for i in inputs):
-        return start + vin + vout + end
-    stacks = b"".join(count(len(i.witness)) + b"".join(map(sized, i.witness)) for i in inputs)
-    return start + b"\0\1" + vin + vout + stacks + end
+def transaction(inputs: Sequence[Input], outputs: Sequence[tuple[int, bytes]]) -> Transaction:
+    return Transaction(tuple(inputs), tuple(Output(*output) for output in outputs))
 
 
 def block(
-    *transactions: bytes,
+    *others: Transaction,
     network: Parameters = REGTEST,
     reward: Sequence[tuple[int, bytes]] = ((50, b"\x51"),),
-    root: bytes | None = None,
 ) -> bytes:
     """A mined block of a coinbase and these transactions, with the commitment that it needs."""
-    coinbase = transaction([COINBASE], reward)
-    if any(tx[4] == 0 for tx in transactions):
-        reserved = bytes(32)
-        hashes = [bytes(32), *map(double_sha256, transactions)]
-        script = COMMITMENT + double_sha256(merkle_root(hashes) + reserved)
-        committing = Input(COINBASE.outpoint, COINBASE.script, (reserved,))
-        coinbase = transaction([committing], [*reward, (0, script)])
-    body = b"".join([coinbase, *transactions])
-    found = parse_block(bytes(80) + count(1 + len(transactions)) + body, network)
-    header = mine(root or merkle_root(found.txids), network)
-    return header + count(1 + len(transactions)) + body
+    first = coinbase(7, b"test", Output(0, b"\x51"), others)
+    committed = [(output.units, output.script) for output in first.outputs[1:]]
+    first = transaction(first.inputs, [*reward, *committed])
+    return assemble(network, bytes(32), 1, [first, *others])
 
 
-def mine(root: bytes, network: Parameters = REGTEST, version: int = 2) -> bytes:
-    start = version.to_bytes(4, "little") + bytes(32) + root + bytes(4)
-    start += EASY_BITS.to_bytes(4, "little")
-    for nonce in range(1 << 16):
-        header = start + nonce.to_bytes(4, "little")
-        found = work_hash(header, scrypt=network.scrypt)
-        if int.from_bytes(found, "little") <= target(EASY_BITS):
-            return header
-    raise AssertionError("regtest's target is met by every second header")
+def of(*transactions: Transaction) -> bytes:
+    """The same of just these, whatever they are."""
+    return assemble(REGTEST, bytes(32), 1, transactions)
+
+
+def pool(*outputs: tuple[int, bytes], units: int = 1000) -> bytes:
+    """Litecoin's last transaction: pays its extension block first, then what leaves it."""
+    paid = [(units, witness_program(8, bytes(32))), *outputs]
+    plain = transaction([spending()], paid).raw
+    return plain[:4] + b"\0\x08" + plain[4:-4] + b"\0" + plain[-4:]
+
+
+def litecoin_block(last: bytes, *others: Transaction) -> bytes:
+    """A block that `last` closes, and nothing of an extension block behind it."""
+    network = NETWORKS["ltc", "regtest"]
+    first = coinbase(7, b"test", Output(50, b"\x51"), others)
+    bare = last[:4] + last[6:-5] + last[-4:]
+    root = merkle_root([*(tx.txid for tx in (first, *others)), double_sha256(bare)])
+    header = mine(network, bytes(32) + root + bytes(4))
+    body = b"".join(tx.raw for tx in (first, *others))
+    return header + count(2 + len(others)) + body + last + b"\0"

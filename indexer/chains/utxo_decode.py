@@ -32,8 +32,9 @@ class Origin(NamedTuple):
 def transfers(block: RawBlock, network: Parameters, watch: Watch) -> list[Transfer]:
     """Outputs of more than nothing to scripts that `watch` may contain; the ordinal is the index.
 
-    P2PK counts as the P2PKH address of its key, and as oddly shaped (P92). Litecoin's last
-    transaction pays its extension block by its first output: no address, no transfer (P101).
+    P2PK counts as the P2PKH address of its key, and as oddly shaped (P92). What an address alone
+    sends to itself is its change and moves nothing (P113). Litecoin's last transaction pays its
+    extension block by its first output: no address, no transfer (P101).
     """
     if NATIVE not in watch.assets:
         return []
@@ -51,6 +52,8 @@ def transfers(block: RawBlock, network: Parameters, watch: Watch) -> list[Transf
         number = bisect_right(block.outputs, at) - 1
         if number not in origins:
             origins[number] = origin(block, number)
+        if origins[number].sender == keys[at]:
+            continue
         found.append(
             Transfer(
                 tx=block.txids[number][::-1],

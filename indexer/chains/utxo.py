@@ -1,0 +1,242 @@
+"""A Bitcoin-like network as the engine sees it: the port over bitcoind's JSON-RPC and REST."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
+
+import structlog
+
+from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.jsonrpc import JsonRpc
+from indexer.chains.pipeline import Pace, in_order
+from indexer.chains.quorum import Verdict, agree
+from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
+from indexer.chains.utxo_codec import UtxoCodec
+from indexer.chains.utxo_control import NodeFacts, ask_facts
+from indexer.chains.utxo_decode import transfers
+from indexer.chains.utxo_network import NETWORKS, Parameters
+from indexer.chains.utxo_node import UtxoNode
+from indexer.chains.utxo_parse import HEADER_BYTES, parse_block, parse_header
+from indexer.chains.utxo_proof import NotProved, double_sha256, prove_block, prove_work
+from indexer.chains.utxo_wire import Malformed
+from indexer.model import Refused
+
+PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
+LAG_BLOCKS: Final = 10  # behind the best head seen, or behind its own headers
+
+log = structlog.get_logger()
+
+
+class EndpointSettings(Protocol):
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+
+class UtxoSettings(Protocol):
+    """The settings of a Bitcoin-like network that its adapter acts on."""
+
+    @property
+    def coin(self) -> str: ...  # "btc" | "ltc" | "doge"
+    @property
+    def chain(self) -> str: ...  # "mainnet" | "testnet" | "signet" | "regtest"
+    @property
+    def endpoints(self) -> Sequence[EndpointSettings]: ...
+    @property
+    def quorum(self) -> int: ...
+    @property
+    def reorg_window(self) -> int: ...
+
+
+class UtxoChain:
+    """`indexer.chains.Chain` for the UTXO family."""
+
+    def __init__(self, settings: UtxoSettings, transport: Transport | None = None) -> None:
+        self._settings = settings
+        self._network: Parameters = NETWORKS[settings.coin, settings.chain]
+        self.codec: Codec = UtxoCodec(self._network)
+        self._transport = transport or Transport()
+        self._node = UtxoNode(JsonRpc(self._transport), self._transport)
+        self._endpoints = Endpoints(
+            [Endpoint(each.url, each.headers) for each in settings.endpoints],
+            self._check,
+            self._transport.clock,
+        )
+        self._pace = Pace()
+        self._genesis: bytes | None = None  # of the first endpoint that passed its check
+        self._best_head = 0
+
+    async def connect(self) -> str:
+        await self._endpoints.check_all()
+        genesis = "" if self._genesis is None else self._genesis.hex()
+        return f"utxo:{self._settings.coin}:{genesis}"
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def endpoints(self) -> list[EndpointHealth]:
+        """How each endpoint does, for operators."""
+        return self._endpoints.health()
+
+    async def tip(self) -> Header:
+        async def ask(endpoint: Endpoint) -> Header:
+            newest, genesis = await self._node.best(endpoint)
+            if genesis != self._genesis:
+                raise EndpointFailed(f"{endpoint.name} serves another chain now")
+            raw, place = await self._node.place(endpoint, newest)
+            return self._header(endpoint, place.height, newest, raw)
+
+        tip = await self._endpoints.at_followed(ask)
+        self._best_head = max(self._best_head, tip.height)
+        return tip
+
+    async def finalized(self) -> Header | None:
+        """Work can always be outdone: no node calls a block irreversible."""
+        return None
+
+    async def header(self, height: int) -> Header | None:
+        return (await self.headers([height]))[0]
+
+    async def headers(self, heights: Sequence[int]) -> list[Header | None]:
+        return await self._endpoints.at_followed(lambda e: self._headers(e, heights))
+
+    async def blocks(self, first: int, last: int) -> AsyncGenerator[Block, None]:
+        async def fetch(low: int, high: int) -> list[Block]:
+            async def at(endpoint: Endpoint) -> tuple[Endpoint, list[Block]]:
+                return endpoint, await self._fetch(endpoint, low, high)
+
+            endpoint, blocks = await self._endpoints.at_any(at)
+            await self._agree(endpoint, blocks[-1].header)
+            return blocks
+
+        async with aclosing(in_order(first, last, fetch, self._pace)) as stream:
+            async for block in stream:
+                yield block
+
+    def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
+        return transfers(block.payload, self._network, watch)
+
+    async def token(self, asset: bytes) -> Token:
+        raise Refused("a Bitcoin-like network has no tokens")
+
+    # ---------------------------------------------------------------- inside
+
+    async def _headers(self, endpoint: Endpoint, heights: Sequence[int]) -> list[Header | None]:
+        top = await self._node.height(endpoint)
+        there = [height for height in heights if height <= top]
+        hashes = await self._node.hashes(endpoint, there)
+        raws = await self._node.headers(endpoint, hashes)
+        found = {
+            height: self._header(endpoint, height, value, raw)
+            for height, value, raw in zip(there, hashes, raws, strict=True)
+        }
+        return [found.get(height) for height in heights]
+
+    def _header(self, endpoint: Endpoint, height: int, value: bytes, raw: bytes) -> Header:
+        """A header as the port has it, once its bytes have that hash and its work."""
+        try:
+            auxpow = parse_header(raw, self._network)
+            if double_sha256(raw[:HEADER_BYTES])[::-1] != value:
+                raise NotProved(f"the header of block {value.hex()} has another hash")
+            prove_work(raw[:HEADER_BYTES], auxpow, self._network)
+        except (Malformed, NotProved) as error:
+            raise NotProved(f"{endpoint.name}: {error}") from None
+        return _place(endpoint, height, value, raw)
+
+    async def _fetch(self, endpoint: Endpoint, first: int, last: int) -> list[Block]:
+        """Proved blocks of one endpoint. Raises Unavailable where it falls short."""
+        heights = range(first, last + 1)
+        hashes = await self._node.hashes(endpoint, heights)
+        blocks: list[Block] = []
+        for height, value in zip(heights, hashes, strict=True):
+            raw = await self._node.block(endpoint, value)
+            blocks.append(self._proved(endpoint, height, value, raw))
+            await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
+        return blocks
+
+    def _proved(self, endpoint: Endpoint, height: int, value: bytes, raw: bytes) -> Block:
+        try:
+            parsed = parse_block(raw, self._network)
+            prove_block(parsed, value[::-1], self._network)
+        except (Malformed, NotProved) as error:
+            raise NotProved(f"{endpoint.name}: block {value.hex()}: {error}") from None
+        return Block(_place(endpoint, height, value, raw), parsed, len(raw))
+
+    async def _agree(self, source: Endpoint, last: Header) -> None:
+        """Raise Unavailable unless `quorum` endpoints name this block, and so all below it."""
+
+        async def judge(endpoint: Endpoint) -> Verdict:
+            (found,) = await self._headers(endpoint, [last.height])
+            if found is None:
+                return Verdict.NOT_THERE
+            return Verdict.SAME if found.hash == last.hash else Verdict.ANOTHER
+
+        name = f"block {last.height}"
+        await agree(self._endpoints, source, self._settings.quorum, name, judge)
+
+    # ---------------------------------------------------------------- checks
+
+    async def _check(self, endpoint: Endpoint) -> None:
+        """Refused: the wrong chain, or it can't serve what the settings need."""
+        facts = await ask_facts(endpoint)
+        self._check_identity(endpoint, facts)
+        self._check_service(endpoint, facts)
+        self._node.try_rest(endpoint)
+        first = max(0, facts.blocks - PROVED_BLOCKS + 1)
+        await self._fetch(endpoint, first, facts.blocks)
+        log.info(
+            "node",
+            endpoint=endpoint.name,
+            chain=facts.chain,
+            software=endpoint.clean(facts.software),
+            pruned_to=facts.pruned_to,
+        )
+
+    def _check_identity(self, endpoint: Endpoint, facts: NodeFacts) -> None:
+        wanted = f"{self._settings.coin} {self._settings.chain}"
+        if facts.chain not in self._network.names:
+            chain = endpoint.clean(facts.chain)
+            raise Refused(f"{endpoint.name} serves the chain {chain!r}, not {wanted}")
+        genesis = facts.genesis.lower()
+        known = self._network.genesis if self._genesis is None else (self._genesis.hex(),)
+        if genesis not in known:
+            raise Refused(
+                f"{endpoint.name} serves another chain: block 0 is {endpoint.clean(genesis)}, "
+                f"not {wanted}'s {' or '.join(known)}"
+            )
+        self._genesis = bytes.fromhex(genesis)
+
+    def _check_service(self, endpoint: Endpoint, facts: NodeFacts) -> None:
+        if facts.version < self._network.oldest:
+            raise Refused(
+                f"{endpoint.name} runs version {facts.version}, which does not serve whole blocks; "
+                f"{self._network.oldest} does"
+            )
+        # A regtest node calls any chain of old blocks unfinished.
+        if facts.downloading and self._settings.chain != "regtest":
+            raise EndpointFailed(
+                f"{endpoint.name} is still downloading the chain ({facts.blocks} blocks so far)"
+            )
+        behind = max(self._best_head, facts.headers) - facts.blocks
+        if behind > LAG_BLOCKS:
+            raise EndpointFailed(f"{endpoint.name} is {behind} blocks behind")
+        if facts.pruned_to > max(0, facts.blocks - self._settings.reorg_window):
+            raise Refused(
+                f"{endpoint.name} keeps no block below {facts.pruned_to}; reorg_window = "
+                f"{self._settings.reorg_window} needs older ones"
+            )
+
+
+def _place(endpoint: Endpoint, height: int, value: bytes, raw: bytes) -> Header:
+    return Header(
+        height=height,
+        hash=value,
+        parent=raw[4:36][::-1],
+        time=int.from_bytes(raw[68:72], "little"),
+        source=endpoint.name,
+    )
