@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -35,6 +36,7 @@ EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_NO_DATABASE: Final = 3
 EXIT_INTERRUPTED: Final = 130
+GC_THRESHOLDS: Final = (50_000, 20, 100)  # objects, collections, collections; see gc.set_threshold
 
 Act = Callable[[argparse.Namespace, Mapping[str, str]], Awaitable[int]]
 
@@ -237,6 +239,10 @@ async def _run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
         loop.add_signal_handler(name, stop.set)
     async with opened(settings) as installation:
         log.configure()  # now that what is refused would have been
+        # What is loaded by now stays, and blocks come and go by the thousand: looking through them
+        # all the time took 2 of the 16.5 ms of CPU that a mainnet-size block cost in a profile.
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         return await Engine(settings, installation, roles, wanted).run(stop)
 
 
