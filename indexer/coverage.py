@@ -126,6 +126,16 @@ async def _register_again(
     """
     if not addresses:
         return _Again(0, {})
+    # A statement of its own, so that the next one sees what an activation made of them meanwhile.
+    await connection.execute(
+        """
+        select from watched_address where network = $1 and account = $2 and address = any ($3)
+         order by address for update
+        """,
+        network,
+        account,
+        [a.key for a in addresses],
+    )
     # The rows as they were: an update's RETURNING shows only what they became.
     rows = await connection.fetch(
         """
@@ -133,7 +143,6 @@ async def _register_again(
             select id, address, state, role, covered_from, state = 'removed' as removed
               from watched_address
              where network = $1 and account = $2 and address = any ($3)
-             order by address for update
         ), given as (
             select * from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
                        as g(address, reference, role, from_block)

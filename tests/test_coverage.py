@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 
 from indexer import coverage
@@ -176,3 +178,19 @@ async def test_a_wallet_that_was_removed_is_a_stranger_from_the_next_block_on(
     await advance(world, 1, Payment(b"\x02" * 32, ((ALICE, 2),)))
     rows = await pool.fetch("select units, reason from deposit order by units")
     assert [tuple(row) for row in rows] == [(1, "internal"), (2, None)]
+
+
+async def test_a_registration_that_waits_for_an_activation_sees_what_it_made(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await advance(world, 3, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE)
+    async with pool.acquire() as connection, connection.transaction():
+        await coverage.activate(connection, "net")
+        waiting = asyncio.create_task(world.register("alice", ALICE, from_block=1))
+        while not await pool.fetchval("select count(*) from pg_locks where not granted"):
+            await asyncio.sleep(0.01)
+    assert await waiting == 1
+    await scan_all(world)
+    assert await amounts(world) == [1]
