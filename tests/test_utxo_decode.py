@@ -8,6 +8,7 @@ from collections.abc import Collection
 import pytest
 
 from indexer.chains import NATIVE, Transfer
+from indexer.chains.utxo_codec import UtxoCodec
 from indexer.chains.utxo_decode import maturity, origin, transfers
 from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_script import hash160, p2pkh, p2sh, witness_program
@@ -128,8 +129,22 @@ def test_nothing_is_found_where_nothing_is_watched(sample: Recorded) -> None:
     found = sample.proved()
     assert transfers(found, sample.network, Watching([NATIVE], [])) == []
     assert transfers(found, sample.network, Watching([], None)) == []
-    everything = transfers(found, sample.network, Watching([NATIVE]))
-    assert len(everything) > 5_900
+
+
+@pytest.mark.parametrize("sample", recorded("*702861*", "bitcoin"))
+@pytest.mark.pitfall("P93", "P113")
+def test_all_that_core_gives_an_address_is_found_where_all_is_watched(sample: Recorded) -> None:
+    block, codec = sample.proved(), UtxoCodec(sample.network)
+    expected = {
+        (decoded["txid"], output["n"]): output["scriptPubKey"]["address"]
+        for number, decoded in enumerate(sample.decoded)
+        for output in decoded["vout"]
+        if "address" in output["scriptPubKey"]
+        and origin(block, number).sender != bytes.fromhex(output["scriptPubKey"]["hex"])
+    }
+    found = transfers(block, sample.network, Watching([NATIVE]))
+    assert {(t.tx.hex(), t.ordinal): codec.format_address(t.recipient) for t in found} == expected
+    assert len(expected) > 5_000
 
 
 # ------------------------------------------------------------------------------ maturity

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
@@ -59,7 +59,7 @@ class UtxoNode:
             "getblock": self._block,
         }
 
-    async def __aenter__(self) -> UtxoNode:
+    async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=REQUEST_BYTES)
         app.router.add_post("/", self._serve)
         app.router.add_get("/rest/block/{name}.bin", self._serve_block)
