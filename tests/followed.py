@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
@@ -187,11 +188,11 @@ class World:
                 )
 
     async def register_coin(self, from_block: int | None = None) -> None:
-        async with self.pool.acquire() as connection, connection.transaction():
-            self.coin_covered[TOKEN] = await coverage.register_coin(
-                connection,
-                coverage.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block),
-            )
+        coin = coverage.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block)
+        with suppress(asyncpg.UniqueViolationError):
+            async with self.pool.acquire() as connection, connection.transaction():
+                covered_from = await coverage.register_coin(connection, coin)
+            self.coin_covered[TOKEN] = covered_from
 
     async def change_coin(self, asset: bytes, **changes: Any) -> None:
         if asset not in self.coin_covered:
@@ -204,6 +205,15 @@ class World:
             await coverage.change_coin(
                 connection, "net", HexCodec(), self.rules.required, coin, changes
             )
+
+    async def look(self) -> None:
+        """Take from the database in which order owners and operators came who met each other."""
+        for r in await self.pool.fetch("select *, role = 'own' as own from watched_address"):
+            removed_from = NEVER if r["removed_from"] is None else r["removed_from"]
+            self.rows[r["account"], r["address"]] = Row(r["covered_from"], removed_from, r["own"])
+        for coin in await self.pool.fetch("select * from coin"):
+            self.active[coin["asset"]] = coin["status"] == "active"
+            self.minimums[coin["asset"]].append(coin["minimum"])
 
     async def rewind(self, depth: int) -> None:
         height = await self.pool.fetchval("select height from cursor")

@@ -24,7 +24,7 @@ from tests.followed import ACCOUNTS, HOT, WINDOW, Process, World
 from tests.scripted import ADDRESSES, TOKEN
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
-HISTORIES: Final = 3_000 if SOAK else 130
+HISTORIES: Final = 5_000 if SOAK else 250
 REQUIRED: Final = 3  # confirmations, in every history
 
 pytestmark = pytest.mark.timeout(3_600 if SOAK else 120)
@@ -207,6 +207,7 @@ async def act(world: World, twin: Process, action: tuple[Any, ...]) -> None:
                 world.step(), twin.step(), world.scan(), twin.scan(),
                 *[own(world, other) for other in others],
             )  # fmt: skip
+            await world.look()
         case _:
             await own(world, action)
 
