@@ -86,6 +86,7 @@ class Embedded:
         self._bin_dir = bin_dir
         self._programs: Programs | None = None
         self._users: int | None = None  # descriptor of the shared lock
+        self._known = False  # whether there has been a server
 
     async def __aenter__(self) -> str:
         try:
@@ -117,7 +118,9 @@ class Embedded:
                 fcntl.flock(self._users, fcntl.LOCK_SH)
                 await self._find_programs()
                 await self._initialise()
-                return await self._serve()
+                url = await self._serve()
+                self._known = True
+                return url
         except OSError as problem:
             raise Refused(
                 f"data_dir can't be used: {problem.filename}: {problem.strerror}"
@@ -168,6 +171,8 @@ class Embedded:
         """Make the folder of data, if there is none: elsewhere, so that it is whole or absent."""
         if self._data.exists():
             return
+        if self._known:
+            raise DatabaseUnavailable(f"{self._data} is gone")  # an empty one would not be it
         password = self._dir / "postgres.password"
         # A killed start's initdb may still be writing, so each has a folder of its own.
         for left in self._dir.glob("postgres.new.*"):

@@ -138,7 +138,7 @@ class Engine:
             codecs={name: codec(network) for name, network in self._settings.networks.items()},
             tokens=self._token,
             roles=tuple(self._roles),
-            ready=self._not_ready,
+            ready=self.not_ready,
         )
 
     async def _token(self, network: str, asset: bytes) -> Token:
@@ -146,7 +146,7 @@ class Engine:
             raise Refused(f"this process does not run network {network}")
         return await self.networks[network].chain.token(asset)
 
-    async def _not_ready(self) -> list[str]:
+    async def not_ready(self) -> list[str]:
         """Why a role of this process can't work now."""
         fallen = [f"{part} stopped: see the log" for part in self._fallen]
         return fallen + [
