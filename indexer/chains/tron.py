@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
@@ -24,6 +25,9 @@ from indexer.model import Refused, Unavailable
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
 LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to return to
 SECOND_OPINION: Final = 2  # endpoints that must have a block whose root JSON can't rebuild
+# Of mainnet's calls, more than one in ten make internal transactions: so many in a row without any
+# come from a node that doesn't keep them.
+CALLS_WITHOUT_NESTED: Final = 2000
 
 log = structlog.get_logger()
 
@@ -73,6 +77,7 @@ class TronChain:
         self._pace = Pace()
         self._genesis: bytes | None = None  # of the first endpoint that passed its check
         self._best_head = 0
+        self._calls: Counter[str] = Counter()  # by endpoint: in a row without a nested one
 
     async def connect(self) -> str:
         await self._endpoints.check_all()
@@ -112,6 +117,7 @@ class TronChain:
 
         async def fetch(low: int, high: int) -> list[Block]:
             source, blocks = await self._endpoints.at_any(lambda e: at(e, low, high))
+            self._notice_nested(source, [block.payload for block in blocks])
             await self._agree(source, blocks, self._settings.quorum)
             for block in blocks:
                 if not block.payload.complete:
@@ -171,6 +177,21 @@ class TronChain:
             asked=min(SECOND_OPINION, len(self._settings.endpoints)),
             count=self.unproved_blocks,
         )
+
+    def _notice_nested(self, source: Endpoint, contents: Sequence[Content]) -> None:
+        """Warn once of a node that looks healthy and shows no internal transactions (P73)."""
+        before = self._calls[source.name]
+        if any(content.nested for content in contents):
+            self._calls[source.name] = 0
+            return
+        now = self._calls[source.name] = before + sum(content.calls for content in contents)
+        if before < CALLS_WITHOUT_NESTED <= now:
+            log.warning(
+                "no_internal_transactions",
+                endpoint=source.name,
+                reason="the node seems not to keep them (vm.saveInternalTx): what contracts pay "
+                "in TRX or TRC-10 is not seen",
+            )
 
     # ---------------------------------------------------------------- checks
 

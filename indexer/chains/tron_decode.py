@@ -26,6 +26,8 @@ class Content(msgspec.Struct, frozen=True):
     executions: Sequence[Execution]
     leaves: Sequence[bytes]  # of the transactions' tree, as far as JSON gives them
     complete: bool  # the tree's root was rebuilt from them
+    calls: int  # of contracts
+    nested: int  # internal transactions of any kind, which only some nodes keep
 
 
 def transfers(content: Content, watch: Watch) -> list[Transfer]:

@@ -92,9 +92,14 @@ def _content(endpoint: Endpoint, block: WireBlock, infos: list[WireInfo]) -> Con
     proved = prove(block)
     leaves = [tx.leaf for tx in proved.transactions]
     if block.data.number == GENESIS_HEIGHT:
-        return Content([], leaves, complete=True)
-    executions = executions_of(endpoint, block, proved.transactions, infos)
-    return Content(executions, leaves, proved.complete)
+        return Content([], leaves, complete=True, calls=0, nested=0)
+    return Content(
+        executions=executions_of(endpoint, block, proved.transactions, infos),
+        leaves=leaves,
+        complete=proved.complete,
+        calls=sum(info.receipt is not None and info.receipt.result is not None for info in infos),
+        nested=sum(len(info.internal_transactions) for info in infos),
+    )
 
 
 async def _few_at_once(work: Callable[[A], Awaitable[T]], arguments: Iterable[A]) -> list[T]:

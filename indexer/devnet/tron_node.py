@@ -80,17 +80,24 @@ class TronNode:
             number = min(number, self.chain.finalized.number)
         return self.chain.branch(number)[0]
 
-    async def _serve(self, request: web.Request) -> web.Response:
-        answer = self._answers.get(request.match_info["name"])
-        if answer is None:
-            return web.Response(status=404, text="<h2>HTTP ERROR 404 Not Found</h2>")
+    def answer(self, side: str, name: str, body: bytes) -> object:
+        """What it says to a question; None where it has no such method."""
+        method = self._answers.get(name)
+        if method is None:
+            return None
         try:
-            question = _object(await request.read())
+            question = _object(body)
             if question.get("visible"):
                 raise Fault("only hex addresses are simulated")
-            shown = answer(question, self.head(request.match_info["side"]))
+            return method(question, self.head(side))
         except Fault as fault:
-            shown = {"Error": f"class java.lang.IllegalArgumentException : {fault}"}
+            return {"Error": f"class java.lang.IllegalArgumentException : {fault}"}
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        place = request.match_info
+        shown = self.answer(place["side"], place["name"], await request.read())
+        if shown is None:
+            return web.Response(status=404, text="<h2>HTTP ERROR 404 Not Found</h2>")
         return web.Response(body=orjson.dumps(shown), content_type="application/json")
 
     # ---------------------------------------------------------------- answers
