@@ -27,6 +27,7 @@ from pydantic import (
 )
 
 from indexer import config_source
+from indexer.chains.utxo_network import NETWORKS as UTXO_NETWORKS
 from indexer.config_values import (
     NATIVE_COINS,
     HeaderName,
@@ -232,9 +233,33 @@ class TronNetwork(Network):
         return {"coin": "trx", "symbol": "TRX", "decimals": 6, **table}
 
 
+class UtxoNetwork(Network):
+    """`[networks.ID]` with `family = "utxo"`."""
+
+    family: Literal["utxo"]
+    endpoints: tuple[Annotated[Endpoint, _BARE_URL], ...]
+    coin: Literal["btc", "ltc", "doge"]
+    chain: Literal["mainnet", "testnet", "signet", "regtest"] = "mainnet"
+    finality: Literal["depth"] = "depth"  # work can always be outdone: no node says what is final
+
+    @field_validator("chain")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        coin = info.data.get("coin")
+        if coin is not None and (coin, value) not in UTXO_NETWORKS:
+            raise ValueError(f"{coin} has no {value}")
+        return value
+
+    @classmethod
+    def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
+        symbol = str(table.get("coin", table["id"])).upper()
+        return {"symbol": symbol, "decimals": 8, **table}
+
+
 FAMILIES: Final[Mapping[str, type[Network]]] = {
     "evm": EvmNetwork,
     "tron": TronNetwork,
+    "utxo": UtxoNetwork,
 }
 
 

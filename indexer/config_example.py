@@ -52,6 +52,13 @@ confirmations = 12                # blocks, or "finalized": when the network cal
 #     endpoints = [{ url = "http://127.0.0.1:8090", solidity = "http://127.0.0.1:8091" }]
 #     confirmations = 19
 
+# [networks.bitcoin]
+#     family = "utxo"
+#     coin = "btc"                    # "btc" | "ltc" | "doge": also chooses the chain's rules
+#     chain = "mainnet"               # "mainnet" | "testnet" | "signet" | "regtest"
+#     endpoints = ["http://user:password@127.0.0.1:8332"]
+#     confirmations = 3
+
 [callbacks]
 # Development only: callbacks may go to loopback, to private ranges and to any port; to http://.
 # allow_private = false

@@ -10,6 +10,9 @@ from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.tron import TronChain
 from indexer.chains.tron_codec import TronCodec
+from indexer.chains.utxo import UtxoChain
+from indexer.chains.utxo_codec import UtxoCodec
+from indexer.chains.utxo_network import NETWORKS
 
 
 class _Family(NamedTuple):
@@ -20,6 +23,7 @@ class _Family(NamedTuple):
 _FAMILIES: Final[Mapping[str, _Family]] = {
     "evm": _Family(EvmChain, lambda _: EvmCodec()),
     "tron": _Family(TronChain, lambda _: TronCodec()),
+    "utxo": _Family(UtxoChain, lambda s: UtxoCodec(NETWORKS[s.coin, s.chain])),
 }
 
 
