@@ -6,16 +6,17 @@ blocks. `World.covered` keeps account of what a fresh reading of the final chain
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
+from unittest.mock import patch
 
 import asyncpg
 
-from indexer import coverage, origin
+from indexer import coverage, cursors, ledger, origin
+from indexer.booking import Booking
 from indexer.chains import Header, Transfer
 from indexer.cursors import Stale
 from indexer.follower import Follower, Outcome
@@ -30,10 +31,24 @@ HOT: Final = ADDRESSES[7]  # alice's own wallet, where a history has one
 TABLES: Final = (
     "account, network, cursor, lease, block, coin, watched_address, scan, deposit, event, endpoint"
 )
+CRASH_POINTS: Final[list[tuple[Any, str]]] = [
+    (coverage, "queue_scan"),
+    (cursors, "move"),
+    (cursors, "store_headers"),
+    (Booking, "find"),
+    (Booking, "promote"),
+    (ledger, "store"),
+    (ledger, "_append_events"),
+    (Scanner, "_advance"),
+]
 NEVER: Final = 10**9  # a height above every chain
 SETTLING_STEPS: Final = 80
 
 Identity: TypeAlias = tuple[str, bytes, bytes, bytes, int]  # account, and a transfer's own
+
+
+class Crash(BaseException):
+    """The process is gone."""
 
 
 @dataclass
@@ -141,14 +156,12 @@ class World:
     async def scan(self) -> bool:
         return await self.main.scan()
 
-    async def crash(self, after: int) -> None:
-        """Die in the middle of a step, after it waited so many times."""
-        for part in (self.main.follower.step, self.main.scanner.step):
-            task = asyncio.ensure_future(part())
-            for _ in range(after):
-                await asyncio.sleep(0.0005)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    async def crash(self, point: int) -> None:
+        """Die in the middle of a step, right before one of `CRASH_POINTS`."""
+        with patch.object(*CRASH_POINTS[point], side_effect=Crash):
+            for part in (self.step, self.scan):
+                with suppress(Crash):
+                    await part()
         self.restart()
 
     # ------------------------------------------------------------ owners and operators

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from indexer import cursors
 from indexer.cursors import Stale
 from indexer.model import make_id
-from tests.followed import ACCOUNTS, HOT, WINDOW, Process, World
+from tests.followed import ACCOUNTS, CRASH_POINTS, HOT, WINDOW, Process, World
 from tests.scripted import ADDRESSES, TOKEN
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
@@ -170,7 +170,7 @@ running = st.one_of(
     st.just(("restart",)),
     st.just(("again",)),
     st.tuples(st.just("lag"), st.integers(0, 4)),
-    st.tuples(st.just("crash"), st.integers(0, 12)),
+    st.tuples(st.just("crash"), st.integers(0, len(CRASH_POINTS) - 1)),
     st.tuples(st.just("rewind"), st.integers(1, 12)),
 )
 one_action = st.one_of(mining, mining, forking, owning, owning, running)
@@ -198,8 +198,8 @@ async def act(world: World, twin: Process, action: tuple[Any, ...]) -> None:
             await world.scan()
         case ("restart",):
             world.restart()
-        case ("crash", after):
-            await world.crash(after)
+        case ("crash", point):
+            await world.crash(point)
         case ("rewind", depth):
             await world.rewind(depth)
         case ("together", others):
