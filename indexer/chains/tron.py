@@ -75,13 +75,18 @@ class TronChain:
         )
         self._fetcher = Fetcher(self._node)
         self._pace = Pace()
-        self._genesis: bytes | None = None  # of the first endpoint that passed its check
+        self._genesis: bytes | None = None  # of the first endpoint that passed at first connect
+        self._named: dict[str, bytes] = {}  # by endpoint: the genesis that it has
         self._best_head = 0
         self._calls: Counter[str] = Counter()  # by endpoint: in a row without a nested one
 
     async def connect(self) -> str:
         await self._endpoints.check_all()
-        return f"tron:{'' if self._genesis is None else self.codec.format_hash(self._genesis)}"
+        if self._genesis is None:
+            self._genesis = self._named[self._endpoints.followed.name]
+            if set(self._named.values()) != {self._genesis}:
+                await self._endpoints.check_all()  # the others can be told by now
+        return f"tron:{self.codec.format_hash(self._genesis)}"
 
     async def close(self) -> None:
         await self._transport.close()
@@ -211,7 +216,7 @@ class TronChain:
         await self._fetcher.fetch(endpoint, max(0, tip - PROVED_BLOCKS + 1), tip)
         if self._settings.finality == "network":
             await self._check_finality(endpoint)
-        self._genesis = named
+        self._named[endpoint.name] = named
 
     async def _check_finality(self, endpoint: Endpoint) -> None:
         try:

@@ -16,7 +16,6 @@ from indexer.chains.jsonrpc import decode
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.chains.tron_wire import WireBlock, WireBlocks, WireInfo
 
-RANGE_BLOCKS: Final = 100  # that one `getblockbylimitnext` gives
 EMPTY: Final = (b"{}", b"[]", b"{ }", b"[ ]")
 
 T = TypeVar("T")
@@ -63,10 +62,14 @@ class TronNode:
         """Blocks first..last, all of them."""
         if first == last:
             body = await self.ask(endpoint, "wallet/getblockbynum", {"num": first})
-            found = [] if body.strip() in EMPTY else [_decoded(endpoint, body, _block)]
         else:
             asked = {"startNum": first, "endNum": last + 1}
             body = await self.ask(endpoint, "wallet/getblockbylimitnext", asked)
+        if body.strip() in EMPTY:
+            found = []
+        elif first == last:
+            found = [_decoded(endpoint, body, _block)]
+        else:
             found = _decoded(endpoint, body, _blocks).block
         heights = [block.data.number for block in found]
         if heights != list(range(first, last + 1)):
