@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import asyncpg
+import msgspec
 import pytest
 
 from indexer import coverage, origin
@@ -499,3 +500,21 @@ async def test_two_followers_on_one_database_write_each_block_once(pool: asyncpg
     await world.settle()
     assert await pool.fetchval("select count(*) from deposit") == 20
     await check_events(pool)
+
+
+@pytest.mark.pitfall("P117")
+async def test_a_block_older_than_its_parent_changes_no_order(pool: asyncpg.Pool) -> None:
+    world = await world_with_alice(pool)
+    for number, seconds in enumerate((1_000, 500, 900)):
+        world.chain.mine(payment(number, (ALICE, 1 + number)))
+        header, payments = world.chain.view[-1]
+        world.chain.view[-1] = (msgspec.structs.replace(header, time=seconds), payments)
+    assert await world.step() is Outcome.EXTENDED
+    rows = await pool.fetch(
+        "select units, state, extract(epoch from time)::bigint from deposit order by 1"
+    )
+    assert [tuple(r) for r in rows] == [
+        (1, "confirmed", 1_000),
+        (2, "detected", 500),
+        (3, "detected", 900),
+    ]
