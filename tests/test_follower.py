@@ -295,7 +295,7 @@ async def test_a_rewind_to_a_block_that_the_node_does_not_have_is_refused(
         await origin.rewind(pool, world.chain, "net", world.rules, 7)
 
 
-@pytest.mark.pitfall("P46")
+@pytest.mark.pitfall("P46", "P49")
 async def test_finality_is_the_nodes_and_never_goes_back_or_ahead_of_our_branch(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
