@@ -16,13 +16,14 @@ from indexer.api.context import Context, context_of
 from indexer.api.errors import Conflict, missing, reply
 from indexer.api.inputs import MAX_HEIGHT, Body, Text, bad_field, read_body, refusal
 from indexer.chains import NATIVE, Token
-from indexer.config import EvmNetwork, Network
+from indexer.config import EvmNetwork, Network, TronNetwork
 from indexer.coverage import NewCoin, change_coin, register_coin
 from indexer.ledger import coin_from
 from indexer.model import MAX_DECIMALS, Refused
 
 MAX_ID: Final = 64  # characters of a coin's id
 TOKEN_STANDARDS: Final = {1: "erc20", 56: "bep20"}  # by chain id: what an id is made with there
+CONTRACT_BYTES: Final = 20  # of a contract's address; a TRC-10 id is fewer digits
 
 _COINS: Final = "select *, status = 'active' as active from coin"
 
@@ -59,7 +60,7 @@ async def post_coin(request: web.Request) -> web.Response:
     token = await _token(context, body, asset)
     network = context.settings.networks[body.network]
     settings = parse_settings(body.given(), token.decimals, network.reorg_window)
-    ids = _ids(network, token.symbol) if body.coin is None else [body.coin]
+    ids = _ids(network, asset, token.symbol) if body.coin is None else [body.coin]
     coins = [
         NewCoin(
             id=coin_id,
@@ -112,14 +113,20 @@ async def _token(context: Context, body: CoinBody, asset: bytes) -> Token:
     return Token(name or read.name, symbol or read.symbol, read.decimals)
 
 
-def _ids(network: Network, symbol: str) -> list[str]:
+def _ids(network: Network, asset: bytes, symbol: str) -> list[str]:
     """Ids for a token, the best first."""
     word = re.sub("[^a-z0-9]+", "_", symbol.lower()).strip("_")
     if not word:
         raise Refused(f"the symbol {symbol!r} makes no id: name one as coin")
     ids = [f"{word}_{network.id}"[:MAX_ID]]
-    standard = TOKEN_STANDARDS.get(network.chain_id) if isinstance(network, EvmNetwork) else None
+    standard = _standard(network, asset)
     return ids if standard is None else [f"{word}_{standard}", *ids]
+
+
+def _standard(network: Network, asset: bytes) -> str | None:
+    if isinstance(network, TronNetwork):
+        return "trc20" if len(asset) == CONTRACT_BYTES else "trc10"
+    return TOKEN_STANDARDS.get(network.chain_id) if isinstance(network, EvmNetwork) else None
 
 
 @routes.put("/v1/coins/precreate-token")
@@ -128,7 +135,7 @@ async def precreate_token(request: web.Request) -> web.Response:
     context, body = context_of(request), await read_body(request, Precreate)
     asset = _asset(context, body)
     token = await context.tokens(body.network, asset)
-    ids = _ids(context.settings.networks[body.network], token.symbol)
+    ids = _ids(context.settings.networks[body.network], asset, token.symbol)
     taken = await context.pool.fetch("select id from coin where id = any ($1)", ids)
     free = [coin_id for coin_id in ids if coin_id not in {row["id"] for row in taken}]
     return reply(
