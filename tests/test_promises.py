@@ -153,6 +153,9 @@ mining = st.tuples(st.just("mine"), st.lists(outputs, min_size=1, max_size=3))
 forking = st.tuples(
     st.just("fork"), st.integers(1, WINDOW - 1), st.integers(0, 2), st.integers(0, 2)
 )
+crashing = st.tuples(
+    st.just("crash"), st.integers(0, len(CRASH_POINTS) - 1), st.lists(outputs, min_size=1)
+)
 registering = st.tuples(
     st.just("register"), accounts, addresses, heights,
     st.sampled_from([None, None, None, "own", "deposit"]), st.booleans(),
@@ -170,7 +173,8 @@ running = st.one_of(
     st.just(("restart",)),
     st.just(("again",)),
     st.tuples(st.just("lag"), st.integers(0, 4)),
-    st.tuples(st.just("crash"), st.integers(0, len(CRASH_POINTS) - 1)),
+    crashing,
+    crashing,
     st.tuples(st.just("rewind"), st.integers(1, 12)),
 )
 one_action = st.one_of(mining, mining, forking, owning, owning, running)
@@ -198,7 +202,8 @@ async def act(world: World, twin: Process, action: tuple[Any, ...]) -> None:
             await world.scan()
         case ("restart",):
             world.restart()
-        case ("crash", point):
+        case ("crash", point, payments):
+            world.chain.mine(*[world.pay(choices) for choices in payments])
             await world.crash(point)
         case ("rewind", depth):
             await world.rewind(depth)
@@ -256,6 +261,24 @@ async def test_any_history_ends_as_a_fresh_scan_of_the_final_chain(
     await check(world)
     await check_events(pool, rewinds=world.rewinds)
     await check_silence(world)
+
+
+@pytest.mark.pitfall("P120")
+@pytest.mark.parametrize("point", range(len(CRASH_POINTS)))
+async def test_a_crash_in_the_middle_of_a_commit_leaves_nothing_of_it(
+    pool: asyncpg.Pool, point: int
+) -> None:
+    world = await World.begin(pool)
+    await world.register("alice", ADDRESSES[1])
+    await world.step()
+    world.chain.mine(world.pay([1, 1]))
+    await world.register("alice", ADDRESSES[2], from_block=1)
+    world.chain.mine(world.pay([1, 2, 1]))
+    await world.crash(point)
+    await world.settle()
+    await check(world)
+    assert await pool.fetchval("select count(*) from deposit") == 5
+    await check_events(pool)
 
 
 async def test_cursor_is_a_fence(pool: asyncpg.Pool) -> None:

@@ -13,8 +13,10 @@ from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
 from tests.followed import World
-from tests.scripted import ScriptedChain, payment
+from tests.scripted import ADDRESSES, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, states, world_with_alice
+
+EMPTY = ADDRESSES[1]
 
 
 def before_blocks(chain: ScriptedChain, act: Callable[[], Awaitable[object]]) -> None:
@@ -31,11 +33,14 @@ def before_blocks(chain: ScriptedChain, act: Callable[[], Awaitable[object]]) ->
 
 
 async def removed_long_ago(pool: asyncpg.Pool) -> World:
-    """A deposit to an address that was removed more than a window ago, in a new process."""
+    """Two addresses removed more than a window ago, one with a deposit, in a new process."""
     world = await world_with_alice(pool)
+    await world.register("alice", EMPTY)
+    await world.step()
     await advance(world, 1, payment(1, (ALICE, 5)))
     async with pool.acquire() as connection, connection.transaction():
-        assert await coverage.remove_address(connection, "net", "alice", ALICE)
+        for key in (ALICE, EMPTY):
+            assert await coverage.remove_address(connection, "net", "alice", key)
     await advance(world, 30)
     world.restart()
     await world.step()
@@ -86,7 +91,7 @@ async def test_a_new_payment_before_the_removal_is_found_after_a_rewind(
     world = await removed_long_ago(pool)
     world.chain.final_depth = None
     world.chain.view[2:] = []
-    world.chain.mine(payment(7, (ALICE, 7)))
+    world.chain.mine(payment(7, (EMPTY, 7)))
     for _ in range(40):
         world.chain.mine()
     await origin.rewind(pool, world.chain, "net", world.rules, 1)
