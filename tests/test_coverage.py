@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import asyncpg
+import pytest
 
 from indexer import coverage
 from indexer.follower import Outcome
 from tests.followed import World
 from tests.scripted import ADDRESSES, STRANGER, Payment, payment
 from tests.test_follower import ALICE, advance, world_with_alice
+from tests.test_rewind import before_blocks
 
 
 async def remove(world: World, key: bytes) -> None:
@@ -193,4 +195,23 @@ async def test_a_registration_that_waits_for_an_activation_sees_what_it_made(
             await asyncio.sleep(0.01)
     assert await waiting == 1
     await scan_all(world)
+    assert await amounts(world) == [1]
+
+
+@pytest.mark.pitfall("P121")
+async def test_what_another_process_activates_while_blocks_are_fetched_is_matched(
+    pool: asyncpg.Pool,
+) -> None:
+    """Its scan ends at the cursor: the block in hand is the follower's."""
+    world = await World.begin(pool)
+    await world.step()
+
+    async def register() -> None:
+        await world.register("alice", ALICE)
+        async with pool.acquire() as connection:
+            assert await coverage.activate(connection, "net") == 1
+
+    world.chain.mine(payment(1, (ALICE, 1)))
+    before_blocks(world.chain, register)
+    assert await world.step() is Outcome.EXTENDED
     assert await amounts(world) == [1]

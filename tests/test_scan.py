@@ -77,8 +77,9 @@ async def test_a_gap_is_closed_before_a_long_backfill(
 
 
 async def test_a_scan_above_a_rewound_cursor_does_not_hold_up_the_others(
-    pool: asyncpg.Pool,
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("indexer.scan.CHUNK_BLOCKS", 5)
     world = await World.begin(pool)
     await advance(world, 20, payment(1, (ALICE, 1)))
     await world.register("alice", ALICE, from_block=1)
