@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 from typing import Any
 
-import orjson
 import pytest
-from aiohttp import web
 from structlog.testing import capture_logs
 
 from indexer.chains import NATIVE, Block, Transfer
@@ -20,14 +17,12 @@ from indexer.chains.rpc import Transport
 from indexer.chains.tron import CALLS_WITHOUT_NESTED, TronChain
 from indexer.devnet.evm_contracts import AbiContract, Token
 from indexer.devnet.tron_chain import SimulatedTron
-from indexer.devnet.tron_node import TronNode
 from indexer.devnet.tron_traffic import TronTraffic
 from indexer.devnet.truth import deposits_due
 from indexer.model import Refused, Unavailable
 from tests.evm_samples import Watching
-from tests.rpc_server import FakeTime, RpcServer, serving
-
-Twist = Callable[[str, dict[str, Any], Any], Any]  # path, question, answer → another answer
+from tests.harness.tron import Twist, Twisted, twisted_nodes
+from tests.rpc_server import FakeTime
 
 
 @dataclass(frozen=True)
@@ -44,41 +39,8 @@ class Rules:
     finality: str = "network"
 
 
-@dataclass
-class Twisted:
-    """A node whose answers a test may replace on their way."""
-
-    node: TronNode
-    server: RpcServer
-    paths: list[str]
-    twist: Twist | None = None
-
-    @property
-    def endpoint(self) -> OneEndpoint:
-        return OneEndpoint(self.server.url)
-
-    async def answer(self, request: web.Request, question: Any) -> web.StreamResponse:
-        path = request.path.lstrip("/")
-        self.paths.append(path)
-        *_, side, name = path.split("/")
-        shown = self.node.answer(side, name, orjson.dumps(question))
-        if self.twist is not None:
-            shown = self.twist(path, question, copy.deepcopy(shown))
-        if shown is None:
-            return web.Response(status=404, text="<h2>Not Found</h2>")
-        return web.Response(body=orjson.dumps(shown), content_type="application/json")
-
-
-@asynccontextmanager
-async def nodes_of(chain: SimulatedTron, number: int = 1) -> AsyncIterator[list[Twisted]]:
-    async with AsyncExitStack() as stack:
-        nodes = []
-        for _ in range(number):
-            server = await stack.enter_async_context(serving())
-            node = Twisted(TronNode(chain), server, [])
-            server.answer = node.answer
-            nodes.append(node)
-        yield nodes
+def at(node: Twisted) -> OneEndpoint:
+    return OneEndpoint(node.url)
 
 
 @asynccontextmanager
@@ -132,7 +94,7 @@ def identity(transfer: Transfer) -> tuple[bytes, bytes, bytes, int]:
 @pytest.mark.pitfall("P67", "P69", "P70", "P71", "P73", "P74")
 async def test_the_adapter_finds_exactly_what_was_paid() -> None:
     chain, traffic = busy_chain(steps=40)
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
         blocks = await blocks_of(reader, 1, chain.head.number)
         assert found(reader, blocks, traffic) == truth(traffic)
@@ -144,14 +106,14 @@ async def test_the_adapter_finds_exactly_what_was_paid() -> None:
 @pytest.mark.pitfall("P72", "P82")
 async def test_times_are_seconds_and_addresses_are_asked_in_hex() -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
         (block,) = await blocks_of(reader, 3, 3)
         assert (block.header.time, block.header.parent) == (
             chain.branch(3)[0].time,
             chain.branch(2)[0].hash,
         )
-        assert all(question["visible"] is False for question in node.server.requests)
+        assert all(question["visible"] is False for question in node.questions)
         assert not [path for path in node.paths if "jsonrpc" in path]
 
 
@@ -159,8 +121,8 @@ async def test_times_are_seconds_and_addresses_are_asked_in_hex() -> None:
 async def test_the_finalized_block_is_the_solidified_sides_newest() -> None:
     chain, _ = busy_chain()
     async with (
-        nodes_of(chain, 2) as (full, solid),
-        adapter(OneEndpoint(full.server.url, solidity=solid.server.url)) as reader,
+        twisted_nodes(chain, 2) as (full, solid),
+        adapter(OneEndpoint(full.url, solidity=solid.url)) as reader,
     ):
         await reader.connect()
         tip, final = await reader.tip(), await reader.finalized()
@@ -179,7 +141,7 @@ async def test_the_finalized_block_is_the_solidified_sides_newest() -> None:
 
 async def test_headers_come_in_their_order_and_none_where_there_is_none() -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         heights = [7, chain.head.number + 1, 2, 0]
         headers = await reader.headers(heights)
         assert [None if h is None else h.height for h in headers] == [7, None, 2, 0]
@@ -189,13 +151,13 @@ async def test_headers_come_in_their_order_and_none_where_there_is_none() -> Non
 
 async def test_keys_of_hosted_nodes_go_by_header_to_both_sides_and_are_never_shown() -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,):
-        url = node.server.url.replace("http://", "http://user:hidden-password@") + "/hidden-path"
+    async with twisted_nodes(chain) as (node,):
+        url = node.url.replace("http://", "http://user:hidden-password@") + "/hidden-path"
         endpoint = OneEndpoint(url, {"TRON-PRO-API-KEY": "hidden-key"})
         async with adapter(endpoint) as reader:
             await reader.connect()
             await reader.finalized()
-            assert {h["TRON-PRO-API-KEY"] for h in node.server.headers} == {"hidden-key"}
+            assert {h["TRON-PRO-API-KEY"] for h in node.headers} == {"hidden-key"}
             assert {path.split("/")[0] for path in node.paths} == {"hidden-path"}
             node.twist = lambda *_: {"Error": "hidden-key of hidden-path is suspended"}
             with pytest.raises(Unavailable) as failed:
@@ -208,7 +170,7 @@ async def test_tokens_say_what_they_are() -> None:
     chain, traffic = busy_chain()
     broken = chain.deploy("broken", AbiContract())
     strange = chain.deploy("strange", Token("S" * 101, "S", 6))
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         token = await reader.token(traffic.tokens[0])
         assert (token.name, token.symbol, token.decimals) == ("Simulated Dollar", "SIMD", 6)
         token = await reader.token(traffic.trc10)
@@ -224,9 +186,9 @@ async def test_tokens_say_what_they_are() -> None:
 async def test_the_genesis_is_the_identity_and_all_endpoints_must_have_it() -> None:
     (chain, _), (other, _) = busy_chain(1), busy_chain(2)
     async with (
-        nodes_of(chain) as (node,),
-        nodes_of(other) as (stranger,),
-        adapter(node.endpoint, stranger.endpoint) as reader,
+        twisted_nodes(chain) as (node,),
+        twisted_nodes(other) as (stranger,),
+        adapter(at(node), at(stranger)) as reader,
     ):
         genesis = chain.branch(0, 0)[0].hash.hex()
         assert await reader.connect() == f"tron:{genesis}"
@@ -235,12 +197,12 @@ async def test_the_genesis_is_the_identity_and_all_endpoints_must_have_it() -> N
 
 async def test_a_solidified_side_that_is_not_there_is_named() -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,):
+    async with twisted_nodes(chain) as (node,):
         node.twist = lambda path, _, said: None if "solidity" in path else said
-        async with adapter(node.endpoint) as reader:
+        async with adapter(at(node)) as reader:
             with pytest.raises(Unavailable, match="is its `solidity` URL right"):
                 await reader.connect()
-        async with adapter(node.endpoint, finality="depth") as reader:
+        async with adapter(at(node), finality="depth") as reader:
             await reader.connect()
 
 
@@ -252,7 +214,7 @@ async def test_a_solidified_side_that_is_not_there_is_named() -> None:
 async def test_an_empty_answer_is_a_block_to_come_not_an_empty_one(empty: Any) -> None:
     chain, _ = busy_chain()
     head = chain.head.number
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         node.twist = lambda path, _, said: empty if "getblockby" in path else said
         for first in (head, head - 3):
             with pytest.raises(Unavailable, match="gave 0 of the blocks"):
@@ -263,13 +225,13 @@ async def test_an_empty_answer_is_a_block_to_come_not_an_empty_one(empty: Any) -
 async def test_another_endpoint_stands_in_for_one_that_lags() -> None:
     chain, traffic = busy_chain()
     async with (
-        nodes_of(chain, 2) as (late, other),
-        adapter(late.endpoint, other.endpoint) as reader,
+        twisted_nodes(chain, 2) as (late, other),
+        adapter(at(late), at(other)) as reader,
     ):
         await reader.connect()
         late.node.hidden = 2
         blocks = await blocks_of(reader, 1, chain.head.number)
-        assert blocks[-1].header.source == other.server.url
+        assert blocks[-1].header.source == other.url
         assert found(reader, blocks, traffic) == truth(traffic)
 
 
@@ -278,7 +240,7 @@ async def test_infos_are_waited_for_until_they_are_complete() -> None:
     chain, traffic = busy_chain()
     head = chain.head.number
     busy = next(b.number for b in reversed(chain.branch()) if len(b.executed) > 1)
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
 
         def partial(left: int) -> Twist:
             def twist(path: str, question: dict[str, Any], said: Any) -> Any:
@@ -302,7 +264,7 @@ async def test_a_fork_between_a_block_and_its_infos_repeats_both() -> None:
     chain.send(chain.wallet("payer 0"), traffic.addresses[0], 5)
     chain.mine()
     head = chain.head.number
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
         left = [1]
 
@@ -322,7 +284,7 @@ async def test_a_node_that_forks_all_the_time_is_left() -> None:
     chain.send(chain.wallet("payer 0"), traffic.addresses[0], 5)
     chain.mine()
     head = chain.head.number
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
 
         def fork(path: str, question: dict[str, Any], said: Any) -> Any:
@@ -345,9 +307,9 @@ async def test_logs_count_where_two_endpoints_give_the_same(quorum: int) -> None
     chain.endow(traffic.tokens[0], chain.wallet("payer 0").address, 10)
     traffic._transfer(traffic.tokens[0], traffic.addresses[0], 1)
     head = chain.mine().number
-    async with nodes_of(chain, 2) as (liar, honest):
+    async with twisted_nodes(chain, 2) as (liar, honest):
         rules = {"quorum": quorum}
-        async with adapter(liar.endpoint, honest.endpoint, **rules) as reader:
+        async with adapter(at(liar), at(honest), **rules) as reader:
             await reader.connect()
 
             def more(path: str, question: dict[str, Any], said: Any) -> Any:
@@ -373,9 +335,9 @@ async def test_logs_count_where_two_endpoints_give_the_same(quorum: int) -> None
 async def test_internal_payments_count_where_two_endpoints_give_the_same() -> None:
     chain, _ = busy_chain()
     head = chain.head.number
-    async with nodes_of(chain, 2) as (node, other):
+    async with twisted_nodes(chain, 2) as (node, other):
         other.node.keeps_internal = False
-        async with adapter(node.endpoint, other.endpoint, quorum=2) as reader:
+        async with adapter(at(node), at(other), quorum=2) as reader:
             with pytest.raises(Unavailable, match="says another thing"):
                 await blocks_of(reader, 1, head)
 
@@ -385,8 +347,8 @@ async def test_a_quorum_waits_for_an_endpoint_that_is_behind() -> None:
     chain, _ = busy_chain()
     head = chain.head.number
     async with (
-        nodes_of(chain, 2) as (node, late),
-        adapter(node.endpoint, late.endpoint, quorum=2) as reader,
+        twisted_nodes(chain, 2) as (node, late),
+        adapter(at(node), at(late), quorum=2) as reader,
     ):
         await reader.connect()
         late.node.hidden = 1
@@ -412,10 +374,10 @@ async def test_a_root_that_json_cannot_rebuild_is_counted_and_a_second_endpoint_
 ) -> None:
     chain, traffic = busy_chain()
     head = chain.head.number
-    async with nodes_of(chain, endpoints) as nodes:
+    async with twisted_nodes(chain, endpoints) as nodes:
         for node in nodes:
             node.twist = unknown_field
-        async with adapter(*(node.endpoint for node in nodes)) as reader:
+        async with adapter(*(at(node) for node in nodes)) as reader:
             await reader.connect()
             with capture_logs() as logs:
                 blocks = await blocks_of(reader, 1, head)
@@ -432,8 +394,8 @@ async def test_a_root_that_json_cannot_rebuild_is_not_taken_where_another_can() 
     chain, _ = busy_chain()
     head = chain.head.number
     async with (
-        nodes_of(chain, 2) as (liar, honest),
-        adapter(liar.endpoint, honest.endpoint) as reader,
+        twisted_nodes(chain, 2) as (liar, honest),
+        adapter(at(liar), at(honest)) as reader,
     ):
         await reader.connect()
         liar.twist = unknown_field
@@ -444,7 +406,7 @@ async def test_a_root_that_json_cannot_rebuild_is_not_taken_where_another_can() 
 
 async def test_a_header_that_does_not_prove_is_not_believed() -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
 
         def later(path: str, question: dict[str, Any], said: Any) -> Any:
@@ -469,7 +431,7 @@ async def test_a_header_that_does_not_prove_is_not_believed() -> None:
 )
 async def test_an_answer_of_another_shape_is_an_endpoint_that_failed(answer: Any) -> None:
     chain, _ = busy_chain()
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         await reader.connect()
         node.twist = lambda *_: answer
         with pytest.raises(Unavailable):
@@ -486,9 +448,9 @@ async def test_a_node_that_keeps_no_internal_transactions_is_noticed_once() -> N
         for _ in range(CALLS_WITHOUT_NESTED // 4):
             chain.send(payer, traffic.tokens[0], 0)
         chain.mine()
-    async with nodes_of(chain) as (node,), adapter(node.endpoint) as reader:
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
         node.node.keeps_internal = False
         with capture_logs() as logs:
             await blocks_of(reader, 1, chain.head.number)
         said = [log for log in logs if log["event"] == "no_internal_transactions"]
-        assert [log["endpoint"] for log in said] == [node.server.url]
+        assert [log["endpoint"] for log in said] == [node.url]

@@ -1,0 +1,233 @@
+"""An installation that follows a simulated TRON node, which may be made to lie or lag."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import orjson
+from aiohttp import web
+
+from indexer.chains import NATIVE
+from indexer.chains.tron_codec import TronCodec
+from indexer.devnet.tron_chain import SimulatedTron
+from indexer.devnet.tron_node import TronNode
+from indexer.devnet.truth import deposits_due
+from tests.harness.api import Client
+from tests.harness.engine import ADMIN_KEY, LOG_TAIL, Engine, engine
+from tests.harness.receiver import Receiver, receiver
+from tests.harness.server import serve
+from tests.harness.world import HURRY, LOOK, PATIENCE, POLL, SETTLED, open_account, started
+
+NETWORK: Final = "tron"
+CONFIRMATIONS: Final = 2
+FINALITY: Final = 12  # blocks between head and solidified block
+
+CODEC: Final = TronCodec()
+
+# Path, question, answer → another answer; a Response goes out as it is.
+Twist: TypeAlias = Callable[[str, dict[str, Any], Any], Any]
+
+
+@dataclass
+class Twisted:
+    """A node whose answers a test may replace on their way."""
+
+    node: TronNode
+    url: str = ""
+    paths: list[str] = field(default_factory=list)
+    questions: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    twist: Twist | None = None
+    hits: int = 0  # answers that the twist changed
+
+    @contextmanager
+    def twisted(self, twist: Twist) -> Iterator[None]:
+        """It answers so inside. A twist that never struck proves nothing."""
+        self.twist, self.hits = twist, 0
+        try:
+            yield
+        finally:
+            self.twist = None
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        path = request.path.lstrip("/")
+        self.paths.append(path)
+        self.questions.append(orjson.loads(body))
+        self.headers.append(dict(request.headers))
+        *_, side, name = path.split("/")
+        said = self.node.answer(side, name, body)
+        shown = said
+        if self.twist is not None:
+            shown = self.twist(path, self.questions[-1], copy.deepcopy(said))
+            self.hits += shown != said
+        if isinstance(shown, web.StreamResponse):
+            return shown
+        if shown is None:
+            return web.Response(status=404, text="<h2>Not Found</h2>")
+        return web.Response(body=orjson.dumps(shown), content_type="application/json")
+
+
+@asynccontextmanager
+async def twisted_nodes(chain: SimulatedTron, number: int = 1) -> AsyncIterator[list[Twisted]]:
+    async with AsyncExitStack() as stack:
+        nodes = []
+        for _ in range(number):
+            node = Twisted(TronNode(chain))
+            app = web.Application()
+            app.router.add_post("/{path:.*}", node.handle)
+            node.url = await stack.enter_async_context(serve(app))
+            nodes.append(node)
+        yield nodes
+
+
+@dataclass
+class TronWorld:
+    """What a scenario acts on and looks at."""
+
+    chain: SimulatedTron
+    nodes: list[Twisted]
+    engine: Engine
+    receiver: Receiver
+    admin: Client
+    account: Client
+    database: asyncpg.Connection
+    first: int = 0  # height that the addresses are covered from
+    addresses: list[bytes] = field(default_factory=list)
+    assets: list[bytes] = field(default_factory=lambda: [NATIVE])
+
+    async def watch(self, *keys: bytes, **fields: Any) -> None:
+        entries = [{"address": CODEC.format_address(key), **fields} for key in keys]
+        body = {"network": NETWORK, "addresses": entries}
+        self.first = (await self.account.post("/v1/addresses", body))["coveredFrom"]
+        self.addresses += keys
+
+    async def list_coin(self, asset: bytes, **settings: Any) -> str:
+        body = {"network": NETWORK, "contractAddress": CODEC.format_asset(asset), **settings}
+        name: str = (await self.admin.post("/v1/coins", body))["coin"]
+        self.assets.append(asset)
+        return name
+
+    async def mine(self, blocks: int = 1) -> None:
+        for _ in range(blocks):
+            self.chain.mine()
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Wait until the engine stands at the chain's head and has nothing left to do there."""
+
+        async def there() -> bool:
+            head = self.chain.head.hash
+            return bool(await self.database.fetchval(SETTLED, NETWORK, head))
+
+        await self.until(there, "the engine did not reach the chain's head")
+
+    async def until(self, done: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while not await done():
+            assert time.monotonic() < end, f"{otherwise}\n{self.engine.log[-LOG_TAIL:]}"
+            await asyncio.sleep(LOOK)
+
+    async def until_state(self, state: str) -> None:
+        async def in_it() -> bool:
+            items = (await self.admin.get("/v1/networks"))["items"]
+            return state in [each["state"] for each in items if each["network"] == NETWORK]
+
+        await self.until(in_it, f"the network never was {state}")
+
+    async def delivered(self) -> None:
+        """Wait until no callback is left to send; a test does not wait out the retry schedule."""
+
+        async def nothing_left() -> bool:
+            await self.database.execute(HURRY)
+            return not await self.database.fetchval("select count(*) from delivery")
+
+        await self.until(nothing_left, "callbacks are left over")
+        self.receiver.check()
+
+    async def deposits(self) -> list[dict[str, Any]]:
+        """The account's deposits, oldest first."""
+        return (await self.account.all("/v1/deposits"))[::-1]
+
+    async def types(self) -> dict[str, list[str]]:
+        """The types of each deposit's events so far, without `deposit.`."""
+        found: dict[str, list[str]] = {}
+        for each in await self.account.events():
+            types = found.setdefault(each["data"]["id"], [])
+            types.append(each["type"].removeprefix("deposit."))
+            assert each["data"]["sequence"] == len(types)
+        return found
+
+    async def agree(self) -> list[dict[str, Any]]:
+        """Exactly what the chain moved stands, with its amounts and blocks; those rows."""
+        due = deposits_due(
+            self.chain.branch(self.first), self.addresses, self.assets, internal=True
+        )
+        rows = await self.deposits()
+        standing = [row for row in rows if row["status"] != "orphaned"]
+        assert {_identity(row): _stated(row) for row in standing} == {
+            (tx.hex(), CODEC.format_address(to), CODEC.format_asset(asset), ordinal): (
+                d.units, CODEC.format_address(d.sender), d.height, d.hash.hex(), d.odd
+            )
+            for (tx, to, asset, ordinal), d in due.items()
+        }  # fmt: skip
+        assert len({row["id"] for row in rows}) == len(rows)
+        return standing
+
+
+def _identity(row: dict[str, Any]) -> tuple[str, str, str, int]:
+    asset = row["contractAddress"] or "native"
+    return row["transactionHash"], row["toAddress"], asset, row["ordinal"]
+
+
+def _stated(row: dict[str, Any]) -> tuple[int, str, int, str, bool]:
+    odd = row["reason"] == "unknown_shape"
+    units = int(row["amountUnits"])
+    return units, row["fromAddress"], row["blockHeight"], row["blockHash"], odd
+
+
+@asynccontextmanager
+async def tron_world(
+    dsn: str,
+    folder: Path,
+    *,
+    nodes: int = 1,
+    inside: bool = True,
+    fail: float = 0.0,
+    delay: float = 0.0,
+    seed: int = 1,
+    **settings: Any,
+) -> AsyncIterator[TronWorld]:
+    """A running installation with one account and one endpoint; `settings` are the network's."""
+    chain = SimulatedTron(seed, finality=FINALITY)
+    chain.mine()
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        serving = await enter(twisted_nodes(chain, nodes))
+        network = {
+            "family": "tron",
+            "endpoints": [node.url for node in serving],
+            "confirmations": CONFIRMATIONS,
+            "reorg_window": 40,
+            "poll_interval": POLL,
+            **settings,
+        }
+        running = await enter(engine(folder, dsn, {NETWORK: network}, inside=inside))
+        calls = await enter(receiver(fail, delay))
+        database = await asyncpg.connect(dsn)
+        stack.push_async_callback(database.close)
+        admin = await enter(Client(running.base, ADMIN_KEY))
+        await started(admin, NETWORK)
+        account = await enter(Client(running.base, await open_account(admin)))
+        world = TronWorld(chain, serving, running, calls, admin, account, database)
+        made = await account.post("/v1/endpoints", {"url": calls.url})
+        calls.secrets.append(made["secret"])
+        yield world
