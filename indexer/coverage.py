@@ -136,39 +136,8 @@ async def _register_again(
         account,
         [a.key for a in addresses],
     )
-    # The rows as they were: an update's RETURNING shows only what they became.
     rows = await connection.fetch(
-        """
-        with old as (
-            select id, address, state, role, covered_from, state = 'removed' as removed
-              from watched_address
-             where network = $1 and account = $2 and address = any ($3)
-        ), given as (
-            select * from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
-                       as g(address, reference, role, from_block)
-        ), over as (
-            select old.*, given.reference, given.from_block, given.role as new_role,
-                   old.removed or (old.role = 'own'
-                                   and given.role is not distinct from 'deposit') as starts_over
-              from old join given using (address)
-        ), became as (
-            select *, case when starts_over then $7::bigint else covered_from end as before
-              from over
-        )
-        update watched_address w
-           set reference = coalesce(b.reference, case when not b.removed then w.reference end),
-               role = coalesce(b.new_role, case when b.removed then 'deposit' else b.role end),
-               covered_from = least(b.before, b.from_block),
-               silent = case when b.starts_over then '{}' else w.silent end
-                      + case when $8 then int8multirange(int8range(
-                                              least(b.before, b.from_block), b.before))
-                             else '{}' end,
-               state = case when b.starts_over then 'pending' else b.state end,
-               active_from = case when not b.starts_over then w.active_from end,
-               removed_from = null
-          from became b where w.id = b.id
-        returning w.address, w.state, w.covered_from, b.removed, b.before
-        """,
+        _REGISTER_AGAIN,
         network,
         account,
         [a.key for a in addresses],
@@ -186,6 +155,40 @@ async def _register_again(
         revived=sum(r["removed"] for r in rows),
         covered_from={r["address"]: r["covered_from"] for r in rows},
     )
+
+
+# Returns the rows as they were, too: an update's RETURNING shows only what they became.
+_REGISTER_AGAIN: Final = """
+    with old as (
+        select id, address, state, role, covered_from, state = 'removed' as removed
+          from watched_address
+         where network = $1 and account = $2 and address = any ($3)
+    ), given as (
+        select * from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
+                   as g(address, reference, role, from_block)
+    ), over as (
+        select old.*, given.reference, given.from_block, given.role as new_role,
+               old.removed or (old.role = 'own'
+                               and given.role is not distinct from 'deposit') as starts_over
+          from old join given using (address)
+    ), became as (
+        select *, case when starts_over then $7::bigint else covered_from end as before
+          from over
+    )
+    update watched_address w
+       set reference = coalesce(b.reference, case when not b.removed then w.reference end),
+           role = coalesce(b.new_role, case when b.removed then 'deposit' else b.role end),
+           covered_from = least(b.before, b.from_block),
+           silent = case when b.starts_over then '{}' else w.silent end
+                  + case when $8 then int8multirange(int8range(
+                                          least(b.before, b.from_block), b.before))
+                         else '{}' end,
+           state = case when b.starts_over then 'pending' else b.state end,
+           active_from = case when not b.starts_over then w.active_from end,
+           removed_from = null
+      from became b where w.id = b.id
+    returning w.address, w.state, w.covered_from, b.removed, b.before
+"""
 
 
 async def remove_address(

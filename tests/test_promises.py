@@ -24,7 +24,7 @@ from tests.followed import ACCOUNTS, CRASH_POINTS, HOT, WINDOW, Process, World
 from tests.scripted import ADDRESSES, TOKEN
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
-HISTORIES: Final = 5_000 if SOAK else 250
+HISTORIES: Final = 5_000 if SOAK else 200
 REQUIRED: Final = 3  # confirmations, in every history
 
 pytestmark = pytest.mark.timeout(3_600 if SOAK else 120)

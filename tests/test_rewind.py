@@ -62,6 +62,20 @@ async def test_a_rewind_finds_the_deposits_of_addresses_that_nobody_watches_any_
     assert await pool.fetchval("select count(*) from event") == before
 
 
+async def test_and_where_a_process_that_starts_on_the_way_meets_them(pool: asyncpg.Pool) -> None:
+    world = await removed_long_ago(pool)
+    world.chain.final_depth = None
+    before = await pool.fetchval("select count(*) from event")
+    moved = world.chain.view[2][1]
+    world.chain.view[2:] = []
+    await origin.rewind(pool, world.chain, "net", world.rules, 1)
+    await advance(world, 20)
+    world.restart()
+    await advance(world, 1, *moved)
+    assert await pool.fetchval("select count(*) from deposit where unplaced") == 0
+    assert await pool.fetchval("select count(*) from event") == before
+
+
 async def test_and_where_a_swap_brings_them(pool: asyncpg.Pool) -> None:
     world = await removed_long_ago(pool)
     world.chain.final_depth = None
@@ -71,9 +85,8 @@ async def test_and_where_a_swap_brings_them(pool: asyncpg.Pool) -> None:
     for _ in range(20):
         world.chain.mine()
     await origin.rewind(pool, world.chain, "net", world.rules, 1)
-    world.restart()
-    while await world.step() is Outcome.EXTENDED:
-        pass
+    await advance(world, 1)
+    world.restart()  # above the window in which the removal would be remembered
     world.chain.cut(4)
     world.chain.mine(*moved)
     for _ in range(20):

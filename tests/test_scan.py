@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import asyncpg
 import pytest
 
-from indexer import cursors, origin
+from indexer import cursors, ledger, origin
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
@@ -132,3 +133,39 @@ async def test_the_lowest_header_moves_while_a_scan_reads(pool: asyncpg.Pool) ->
     with pytest.raises(Stale, match="moved"):
         await world.scanner.step()
     assert await world.scanner.step()
+
+
+@pytest.mark.pitfall("P114")
+async def test_two_scanners_that_find_the_same_transfer_book_it_once(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.begin(pool)
+    await advance(world, 3, payment(1, (ALICE, 1)))
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    twin, store = world.process(), ledger.store
+
+    async def too_late(*args: Any) -> int:
+        monkeypatch.undo()
+        assert await twin.scanner.step()
+        return await store(*args)
+
+    monkeypatch.setattr(ledger, "store", too_late)
+    with pytest.raises(Stale, match="another writer"):
+        await world.scanner.step()
+    await world.settle()
+    assert await pool.fetchval("select count(*) from deposit") == 1
+
+
+async def test_positions_are_given_out_in_the_order_of_commit(pool: asyncpg.Pool) -> None:
+    """Two writers for one account: the second waits until the first is done."""
+    await World.begin(pool)
+    async with pool.acquire() as first, pool.acquire() as second:
+        transaction = first.transaction()
+        await transaction.start()
+        assert await ledger._take_positions(first, {"alice": 2}) == {"alice": 0}
+        waiting = asyncio.create_task(ledger._take_positions(second, {"alice": 1}))
+        done, _ = await asyncio.wait([waiting], timeout=0.2)
+        assert not done
+        await transaction.commit()
+        assert await waiting == {"alice": 2}
