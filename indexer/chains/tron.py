@@ -164,14 +164,16 @@ class TronChain:
     async def _second_opinion(self, source: Endpoint, block: Block) -> None:
         """A block whose root JSON can't rebuild counts if another endpoint gives the same (P80).
 
-        Where there is no other, the only one must give the same again.
+        Where there is no other, the only one must give the same again, and as many transactions as
+        it counts: a partial answer is no proof that fields are missing.
         """
-        height = block.header.height
+        height, content = block.header.height, block.payload
         if len(self._settings.endpoints) >= SECOND_OPINION:
             await self._agree(source, [block], max(SECOND_OPINION, self._settings.quorum))
         else:
             again = await self._fetcher.fetch(source, height, height)
-            if _compare([block], again) is not Verdict.SAME:
+            counted = await self._node.count(source, height)
+            if _compare([block], again) is not Verdict.SAME or counted != len(content.leaves):
                 raise NotProved(f"{source.name} says two things of block {height}")
         self.unproved_blocks += 1
         log.warning(

@@ -25,10 +25,15 @@ class _Fault(msgspec.Struct):
     Error: str | None = None
 
 
+class _Count(msgspec.Struct):
+    count: int = -1
+
+
 _any: Final = msgspec.json.Decoder()
 _fault: Final = msgspec.json.Decoder(_Fault)
 _block: Final = msgspec.json.Decoder(WireBlock)
 _blocks: Final = msgspec.json.Decoder(WireBlocks)
+_count: Final = msgspec.json.Decoder(_Count)
 _infos: Final = msgspec.json.Decoder(list[WireInfo])
 
 
@@ -75,6 +80,11 @@ class TronNode:
         if heights != list(range(first, last + 1)):
             raise Missing(f"{endpoint.name} gave {len(found)} of the blocks {first} to {last}")
         return Sized(found, len(body))
+
+    async def count(self, endpoint: Endpoint, height: int) -> int:
+        """How many transactions the node says a block has; -1 where it doesn't say."""
+        body = await self.ask(endpoint, "wallet/gettransactioncountbyblocknum", {"num": height})
+        return _decoded(endpoint, body, _count).count
 
     async def infos(self, endpoint: Endpoint, height: int) -> Sized[list[WireInfo]]:
         """What became of a block's transactions; `[]` where the node doesn't know yet."""

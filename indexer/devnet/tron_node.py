@@ -47,6 +47,7 @@ class TronNode:
             "getblock": self._block,
             "getblockbynum": self._block_by_number,
             "getblockbylimitnext": self._range,
+            "gettransactioncountbyblocknum": self._count,
             "gettransactioninfobyblocknum": self._infos,
             "triggerconstantcontract": self._call,
             "getcontract": self._contract,
@@ -124,6 +125,10 @@ class TronNode:
             return {}
         found = self.chain.branch(first, min(end - 1, head.number))
         return {"block": [block.json for block in found]} if found else {}
+
+    def _count(self, question: Json, head: Block) -> Json:
+        block = self._at(_number(question, "num"), head)
+        return {"count": -1 if block is None else len(block.executed)}
 
     def _infos(self, question: Json, head: Block) -> list[Json]:
         number = _number(question, "num")

@@ -168,19 +168,28 @@ class TronWorld:
 
     async def agree(self) -> list[dict[str, Any]]:
         """Exactly what the chain moved stands, with its amounts and blocks; those rows."""
-        due = deposits_due(
-            self.chain.branch(self.first), self.addresses, self.assets, internal=True
-        )
-        rows = await self.deposits()
+        rows = await self.nothing_wrong()
+        assert {_identity(row) for row in rows} == self._due().keys()
+        return rows
+
+    async def nothing_wrong(self) -> list[dict[str, Any]]:
+        """All that stands is what the chain moved; those rows."""
+        due, rows = self._due(), await self.deposits()
         standing = [row for row in rows if row["status"] != "orphaned"]
-        assert {_identity(row): _stated(row) for row in standing} == {
+        assert [_stated(row) for row in standing] == [due.get(_identity(row)) for row in standing]
+        assert len({row["id"] for row in rows}) == len(rows)
+        return standing
+
+    def _due(self) -> dict[Any, Any]:
+        """What the chain owes, as the API would say it."""
+        blocks = self.chain.branch(self.first)
+        due = deposits_due(blocks, self.addresses, self.assets, internal=True)
+        return {
             (tx.hex(), CODEC.format_address(to), CODEC.format_asset(asset), ordinal): (
                 d.units, CODEC.format_address(d.sender), d.height, d.hash.hex(), d.odd
             )
             for (tx, to, asset, ordinal), d in due.items()
         }  # fmt: skip
-        assert len({row["id"] for row in rows}) == len(rows)
-        return standing
 
 
 def _identity(row: dict[str, Any]) -> tuple[str, str, str, int]:
