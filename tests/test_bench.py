@@ -16,7 +16,7 @@ from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
-from tests.bench import callbacks, catch_up, deposits
+from tests.bench import callbacks, catch_up, deposits, tron
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
 from tests.bench.process import Served, run_alone
 from tests.bench.recording import Entry, Recording, record
@@ -50,7 +50,9 @@ def read(recording: Recording, entry: Entry) -> tuple[WireBlock, list[WireReceip
 
 
 @pytest.mark.parametrize(
-    "measure", [catch_up.figures, deposits.figures, callbacks.figures], ids=lambda f: f.__module__
+    "measure",
+    [catch_up.figures, tron.figures, deposits.figures, callbacks.figures],
+    ids=lambda f: f.__module__,
 )
 def test_every_benchmark_finds_all_deposits_and_gives_a_figure(
     suite: Suite, measure: Callable[[Suite], Iterator[Figure]]

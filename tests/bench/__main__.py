@@ -14,13 +14,14 @@ from typing import Final
 
 from indexer import log
 from indexer.embedded import Embedded
-from tests.bench import callbacks, catch_up, deposits, engine
+from tests.bench import callbacks, catch_up, deposits, engine, tron
 from tests.bench.results import Figure, aligned, machine
 from tests.bench.suite import FULL, QUICK, SPARSE, Sizes, Suite
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
 MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure]]]] = {
     "catch_up": catch_up.figures,
+    "tron": tron.figures,
     "deposits": deposits.figures,
     "callbacks": callbacks.figures,
 }
@@ -73,6 +74,8 @@ are processes on another core. CPU and memory are the measured process's, withou
   from the follower's first step until it is at the tip. {SPARSE:.1%} of the transfers pay one of
   {sizes.watched:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
   into the adapter's own types.
+- **catch-up, TRON**: as many blocks of {tron.PAYMENTS} payments and {tron.CALLS} token calls, with
+  their infos; ids, transaction ids and roots proved.
 - **deposits committed**: {sizes.dense_blocks} blocks in which every transfer is a deposit, fetched
   and proved before the clock starts; the peak of memory is theirs. With each deposit go its events,
   and a delivery for each; the bare insert writes neither.
