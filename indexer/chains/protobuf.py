@@ -9,7 +9,6 @@ Source: protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Final
 
 from indexer.chains.answers import Malformed
@@ -27,9 +26,11 @@ MAX_GROUPS: Final = 100  # in each other, as in other readers
 class Message:
     """A message's fields; those that it doesn't have are 0 or empty."""
 
+    __slots__ = ("_numbers", "_strings")
+
     def __init__(self, octets: bytes) -> None:
         self._numbers: dict[int, int] = {}
-        self._strings: defaultdict[int, list[bytes]] = defaultdict(list)
+        self._strings: dict[int, list[bytes]] = {}
         at, end = 0, len(octets)
         while at < end:
             tag, at = _varint(octets, at)
@@ -38,7 +39,7 @@ class Message:
                 self._numbers[number], at = _varint(octets, at)
             elif kind == LENGTH:
                 start, at = _string(octets, at)
-                self._strings[number].append(octets[start:at])
+                self._strings.setdefault(number, []).append(octets[start:at])
             else:
                 at = _skip(octets, at, tag)
 
@@ -56,7 +57,9 @@ class Message:
         return self._strings.get(number, [])
 
     def message(self, number: int) -> Message:
-        return Message(b"".join(self.every(number)))
+        """What stands in a field once; pieces of it are merged."""
+        pieces = self.every(number)
+        return Message(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
 
 def field(number: int, value: int | bytes) -> bytes:
@@ -84,13 +87,19 @@ def varint(value: int) -> bytes:
 
 def _varint(octets: bytes, at: int) -> tuple[int, int]:
     """A number, and where the next field begins."""
-    value = shift = 0
-    for byte in octets[at : at + VARINT_BYTES]:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        at += 1
-        if byte < 0x80:
-            return value % 2**64, at
+    try:
+        byte = octets[at]
+        if byte < 0x80:  # as most are
+            return byte, at + 1
+        value = shift = 0
+        for place in range(at, at + VARINT_BYTES):
+            byte = octets[place]
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value % 2**64, place + 1
+    except IndexError:
+        pass
     raise Malformed("a protobuf message breaks off in a number")
 
 

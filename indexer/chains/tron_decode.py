@@ -17,7 +17,6 @@ from indexer.chains.movements import Movement, match
 from indexer.chains.transfer_event import ADDRESS, TRANSFER_TOPIC, read_transfer
 from indexer.chains.tron_codec import PADDINGS
 from indexer.chains.tron_execution import Execution
-from indexer.chains.tron_transaction import read_order
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -43,8 +42,8 @@ def _movements(content: Content, watch: Watch) -> Iterator[Movement]:
             continue
         undecided = execution.status is None
         if paid:
-            order = read_order(execution.raw, execution.hash)
-            for asset, sender, recipient, units, odd in (*order.payments, *execution.internal):
+            payments = (*execution.order.payments, *execution.internal)
+            for asset, sender, recipient, units, odd in payments:
                 if asset in assets:
                     yield Movement(
                         execution.hash, asset, recipient, units, sender, odd or undecided

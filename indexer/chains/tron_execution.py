@@ -44,7 +44,7 @@ class Execution(NamedTuple):
     """A transaction and what it did."""
 
     hash: bytes
-    raw: bytes  # its signed bytes
+    order: Order  # what its signed bytes ask for
     status: bool | None  # None: nobody says
     logs: tuple[Log, ...]
     internal: tuple[Payment, ...]  # what contracts paid
@@ -70,15 +70,16 @@ def executions_of(
 
 
 def _execution(tx: ProvedTransaction, info: WireInfo) -> Execution:
-    status = _status(tx, info)
+    order = read_order(tx.raw, tx.id)
+    status = _status(tx, info, order)
     if status is False:
-        return Execution(tx.id, tx.raw, False, (), ())
+        return Execution(tx.id, order, False, (), ())
     logs = tuple([_log(log) for log in info.log])
     internal = tuple([paid for each in info.internal_transactions for paid in _payments(each)])
-    return Execution(tx.id, tx.raw, status, logs, internal)
+    return Execution(tx.id, order, status, logs, internal)
 
 
-def _status(tx: ProvedTransaction, info: WireInfo) -> bool | None:
+def _status(tx: ProvedTransaction, info: WireInfo, order: Order) -> bool | None:
     """Whether it succeeded. Several results, or none, decide nothing."""
     said = tx.results[0].contractRet if len(tx.results) == 1 else None
     receipt = None if info.receipt is None else info.receipt.result
@@ -89,13 +90,9 @@ def _status(tx: ProvedTransaction, info: WireInfo) -> bool | None:
         raise NotProved(f"transaction {info.id} succeeded by its block and failed by its info")
     if receipt not in UNSAID and (receipt == SUCCESS) != succeeded:
         raise NotProved(f"transaction {info.id} is {said!r} by its block, {receipt!r} by its info")
-    if succeeded and receipt in UNSAID and _order(tx).executed:
+    if succeeded and receipt in UNSAID and order.executed:
         return None
     return succeeded
-
-
-def _order(tx: ProvedTransaction) -> Order:
-    return read_order(tx.raw, tx.id)
 
 
 def _log(log: WireLog) -> Log:
