@@ -171,3 +171,13 @@ async def test_traffic_with_forks_ends_as_the_chain_does(
         await w.mine(2)
         assert len(await w.agree()) > 15
         await w.delivered()
+
+
+async def test_the_check_command_tells_how_each_endpoint_does(dsn: str, tmp_path: Path) -> None:
+    async with tron_world(dsn, tmp_path, nodes=2) as w:
+        code, shown = await w.engine.run("check")
+        assert code == 0, shown
+        assert all(node.url in shown for node in w.nodes)
+        with w.nodes[1].twisted(lambda *_: {"Error": "no"}):
+            _, shown = await w.engine.run("check")
+            assert f"{w.nodes[1].url} answered wallet/getblock with an error: no" in shown
