@@ -232,11 +232,6 @@ async def held_for_coin(connection: asyncpg.Connection, coin: str) -> list[Depos
     )
 
 
-async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit | None:
-    found = await _locked(connection, "id = $1", deposit_id)
-    return found[0] if found else None
-
-
 async def store(
     connection: asyncpg.Connection,
     changed: Sequence[Deposit],

@@ -10,7 +10,7 @@ import pytest
 from indexer import coverage
 from indexer.follower import Outcome
 from tests.followed import World
-from tests.scripted import ADDRESSES, STRANGER, Payment, payment
+from tests.scripted import ADDRESSES, STRANGER, TOKEN, Payment, payment
 from tests.test_follower import ALICE, advance, world_with_alice
 from tests.test_rewind import before_blocks
 
@@ -215,3 +215,32 @@ async def test_what_another_process_activates_while_blocks_are_fetched_is_matche
     before_blocks(world.chain, register)
     assert await world.step() is Outcome.EXTENDED
     assert await amounts(world) == [1]
+
+
+async def test_a_token_is_not_credited_below_its_own_coverage(pool: asyncpg.Pool) -> None:
+    world = await World.begin(pool)
+    await advance(world, 3, payment(1, (ALICE, 1), asset=TOKEN))
+    await world.register_coin()
+    await world.register("alice", ALICE, from_block=0)
+    await world.step()
+    await scan_all(world)
+    assert await amounts(world) == []
+
+
+async def test_two_registrations_that_meet_at_a_removed_address_start_it_over_once(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await World.begin(pool)
+    await world.register("alice", ALICE)
+    await world.step()
+    await remove(world, ALICE)
+    async with pool.acquire() as connection, connection.transaction():
+        await coverage.register_addresses(
+            connection, "net", "alice", [coverage.NewAddress(ALICE)], silent=False
+        )
+        waiting = asyncio.create_task(world.register("alice", ALICE, from_block=1))
+        while not await pool.fetchval("select count(*) from pg_locks where not granted"):
+            await asyncio.sleep(0.01)
+    assert await waiting == 1
+    row = await pool.fetchrow("select state, active_from, covered_from from watched_address")
+    assert tuple(row) == ("pending", None, 1)

@@ -231,3 +231,16 @@ class Seen:
 
     async def __call__(self) -> None:
         self.keys = len(self._world.watch)
+
+
+async def test_what_stands_nowhere_is_not_confirmed_by_a_change_of_its_coin(
+    pool: asyncpg.Pool,
+) -> None:
+    world = await world_with_alice(pool)
+    world.chain.final_depth = None
+    await advance(world, 2, payment(1, (ALICE, 5)))
+    await origin.rewind(pool, world.chain, "net", world.rules, 1)
+    world.chain.cut(2)
+    await advance(world, 2)  # up to the old height, and not beyond
+    await world.change_coin(b"", confirmations=1)
+    assert await pool.fetchval("select state from deposit") == "detected"
