@@ -287,13 +287,15 @@ class _SwapBefore(Fault):
         super().__init__()
         self._method = method
         self._world = w
+        self._swapping = False
 
     async def question(self, call: faults.Call, node: object) -> faults.Call:
-        if call["method"] == self._method and not self.hits:
-            self.hits += 1
+        if call["method"] == self._method and not self._swapping:
+            self._swapping = True
             await self._world.node.rollback(1)
             await self._world.node.pay(ALICE, 4, sender=1)
             await self._world.node.mine()
+            self.hits += 1  # only now: whoever waits for it finds the new head
         return call
 
 
