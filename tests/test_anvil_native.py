@@ -269,7 +269,7 @@ async def test_each_confirmation_counts_and_the_last_one_credits(dsn: str, tmp_p
             assert row["status"] == ("confirmed" if confirmations == 4 else "detected")
 
 
-@pytest.mark.pitfall("P45", "P124")
+@pytest.mark.pitfall("P45", "P110", "P124")
 async def test_larger_amounts_need_more_confirmations(dsn: str, tmp_path: Path) -> None:
     async with world(dsn, tmp_path, confirmations=1) as w:
         tiers = [{"upTo": "1.00", "confirmations": 2}, {"upTo": "10.00", "confirmations": 4}]
