@@ -71,8 +71,8 @@ async def read(chain: UtxoChain, first: int, last: int) -> list[Block]:
 
 
 def grown(seed: int, blocks: int, coin: str = "btc") -> SimulatedUtxoChain:
-    """A chain of blocks that each pay somebody."""
-    chain = SimulatedUtxoChain(seed, coin)
+    """A chain of blocks that each pay somebody: the same for the same seed, in any second."""
+    chain = SimulatedUtxoChain(seed, coin, clock=lambda: 0)  # each block follows its parent
     payer = chain.wallet("payer")
     for number in range(blocks):
         chain.pay(payer, (chain.wallet(f"payee {number}").script, 1 + number))
