@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final
 
 import orjson
@@ -21,6 +20,7 @@ from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_json import Json, text
 from indexer.devnet.evm_logs import block_logs, matches
 from indexer.devnet.evm_machine import Revert
+from indexer.devnet.loopback import Loopback
 
 REQUEST_BYTES: Final = 8 * 2**20  # of a request's body
 BATCH_ITEMS: Final = 1000  # calls in one batch; geth's own limit
@@ -46,14 +46,12 @@ class RpcError(Exception):
         self.code = code
 
 
-class EvmNode:
+class EvmNode(Loopback):
     """Serves a chain on loopback while it is entered: `async with EvmNode(chain) as node`."""
 
     def __init__(self, chain: SimulatedChain, port: int = 0) -> None:
         self.chain = chain
-        self.url = ""
-        self._port = port
-        self._runner: web.AppRunner | None = None
+        super().__init__(port, REQUEST_BYTES)
         self._methods: dict[str, Callable[..., Any]] = {
             "web3_clientVersion": lambda: "depositd-devnet/v1",
             "net_version": lambda: str(chain.chain_id),
@@ -73,25 +71,8 @@ class EvmNode:
             "debug_traceBlockByNumber": self._trace_by_number,
         }
 
-    async def __aenter__(self) -> EvmNode:
-        app = web.Application(client_max_size=REQUEST_BYTES)
-        app.router.add_post("/", self._serve)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/", self._serve)
 
     def answer(self, request: object) -> Json:
         """The reply to one JSON-RPC call."""

@@ -7,7 +7,6 @@ what it doesn't understand is `{"Error": …}`; both with HTTP 200.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final
 
 import orjson
@@ -16,6 +15,7 @@ from aiohttp import web
 from indexer.chains.evm_trie import keccak
 from indexer.chains.tron_codec import PREFIX
 from indexer.devnet.evm_machine import Revert
+from indexer.devnet.loopback import Loopback
 from indexer.devnet.tron_block import Block, Json
 from indexer.devnet.tron_chain import SimulatedTron
 
@@ -27,7 +27,7 @@ class Fault(Exception):
     """What the node can't make sense of."""
 
 
-class TronNode:
+class TronNode(Loopback):
     """Serves a chain on loopback while it is entered: `async with TronNode(chain) as node`.
 
     `hidden`: blocks at the head that it doesn't have yet. `without_infos`: blocks below them whose
@@ -36,12 +36,10 @@ class TronNode:
 
     def __init__(self, chain: SimulatedTron, port: int = 0, *, keeps_internal: bool = True) -> None:
         self.chain = chain
-        self.url = ""
         self.hidden = 0
         self.without_infos = 0
         self.keeps_internal = keeps_internal
-        self._port = port
-        self._runner: web.AppRunner | None = None
+        super().__init__(port, REQUEST_BYTES)
         self._answers: dict[str, Callable[[Json, Block], object]] = {
             "getnowblock": lambda _, head: head.json,
             "getblock": self._block,
@@ -54,25 +52,8 @@ class TronNode:
             "getassetissuebyid": self._asset,
         }
 
-    async def __aenter__(self) -> TronNode:
-        app = web.Application(client_max_size=REQUEST_BYTES)
-        app.router.add_post("/{side:wallet|walletsolidity}/{name}", self._serve)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/{side:wallet|walletsolidity}/{name}", self._serve)
 
     def head(self, side: str) -> Block:
         """The newest block that a side shows."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
 from indexer.chains.utxo_parse import HEADER_BYTES
+from indexer.devnet.loopback import Loopback
 from indexer.devnet.utxo_chain import CHAIN, Block, SimulatedUtxoChain
 
 REQUEST_BYTES: Final = 2**20  # of a request's body
@@ -37,7 +37,7 @@ class RpcError(Exception):
         self.code = code
 
 
-class UtxoNode:
+class UtxoNode(Loopback):
     """Serves a chain on loopback while it is entered: `async with UtxoNode(chain) as node`.
 
     `rest`: whether blocks are served at `/rest/block/HASH.bin`.
@@ -46,9 +46,7 @@ class UtxoNode:
     def __init__(self, chain: SimulatedUtxoChain, port: int = 0, *, rest: bool = True) -> None:
         self.chain = chain
         self.rest = rest
-        self.url = ""
-        self._port = port
-        self._runner: web.AppRunner | None = None
+        super().__init__(port, REQUEST_BYTES)
         self._methods: dict[str, Callable[..., Any]] = {
             "getblockchaininfo": self._chain_info,
             "getnetworkinfo": self._network_info,
@@ -59,25 +57,9 @@ class UtxoNode:
             "getblock": self._block,
         }
 
-    async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=REQUEST_BYTES)
-        app.router.add_post("/", self._serve)
-        app.router.add_get("/rest/block/{name}.bin", self._serve_block)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+    def _add_routes(self, router: web.UrlDispatcher) -> None:
+        router.add_post("/", self._serve)
+        router.add_get("/rest/block/{name}.bin", self._serve_block)
 
     def answer(self, request: object) -> Json:
         """The reply to one JSON-RPC call."""
