@@ -96,6 +96,7 @@ create table block (
     parent   bytea not null check (length(parent) = 32),
     time     timestamptz not null,
     source   text not null,  -- the endpoint that served it
+    work     numeric(78, 0),  -- hashes that it took on average; null where length decides
     primary key (network, height)
 );
 
@@ -211,6 +212,7 @@ create table deposit (
     confirm_at    bigint generated always as (height + required - 1) stored,
     first_state   deposit_state not null check (first_state in ('detected', 'ignored', 'held')),
     first_reason  deposit_reason,
+    maturity      integer not null default 0 check (maturity >= 0),  -- confirmations, a coinbase's
     silent        boolean not null default false,
     state         deposit_state not null,
     reason        deposit_reason,
@@ -228,6 +230,16 @@ create table deposit (
     check (not (unplaced and state = 'orphaned')),
     check (sequence >= 0 and (sequence > 0 or state = 'ignored' or previous = 'ignored'))
 );
+-- Outputs to watched addresses of kinds whose spending reveals no address (UTXO: P2TR, P2PK), so that
+-- an account's own inputs are known when they come. Written with the block's transfers.
+create table seen_output (
+    network  text not null references network,
+    tx       bytea not null,
+    index    bigint not null check (index >= 0),
+    address  bytea not null,
+    primary key (network, tx, index)
+);
+
 create index on deposit (network, confirm_at) where state = 'detected';
 create index on deposit (network, height) where state in ('detected', 'confirmed');
 create index on deposit (network, height) where state <> 'orphaned';

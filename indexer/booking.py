@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import asyncpg
 
-from indexer import ledger
+from indexer import ledger, spendings
 from indexer.chains import Codec, Header, Transfer
 from indexer.model import (
     Coin,
@@ -22,6 +22,7 @@ from indexer.model import (
     Place,
     Reason,
     State,
+    at_least,
     classify,
     make_id,
 )
@@ -58,6 +59,10 @@ class Watcher:
         """Whether it was not removed yet by that block."""
         return self.removed_from is None or height < self.removed_from
 
+    def owns(self, account: str, height: int) -> bool:
+        """Whether the address was that account's own wallet by that block."""
+        return self.own and self.account == account and self.watches(height)
+
     def is_silent(self, height: int) -> bool:
         return any(blocks.lower <= height < blocks.upper for blocks in self.silent)
 
@@ -81,6 +86,7 @@ class Booking:
         self._moment = moment
         self._coins: dict[bytes, Coin] = {}
         self._deposits: dict[str, Deposit] = {}  # by id: every row this transaction touches
+        self._noted: dict[spendings.Outpoint, bytes] = {}  # spent without a word of whose they were
 
     async def find(self, blocks: Sequence[Found], above: int | None = None) -> None:
         """Book the transfers of blocks that are now on our chain.
@@ -95,7 +101,12 @@ class Booking:
         for deposit in await ledger.deposits_of(self._connection, self._network, txs, above):
             self._deposits[deposit.id] = deposit
             standing.setdefault(_identity(deposit), []).append(deposit)
-        watchers = await self._watchers(blocks)
+        transfers = [t for block in blocks for t in block.transfers]
+        # First what these blocks pay, then what they spend: one may spend what another pays.
+        watched = await self._watched({t.recipient for t in transfers if t.concealed})
+        await spendings.remember(self._connection, self._network, transfers, watched)
+        self._noted = await spendings.recall(self._connection, self._network, transfers)
+        watchers = await self._watchers(transfers)
         await self._load_coins({t.asset for block in blocks for t in block.transfers})
         for block in blocks:
             for transfer in block.transfers:
@@ -160,13 +171,25 @@ class Booking:
         if missing := assets - self._coins.keys():
             self._coins |= await ledger.coins(self._connection, self._network, missing)
 
-    async def _watchers(self, blocks: Sequence[Found]) -> dict[bytes, list[Watcher]]:
+    async def _watched(self, keys: set[bytes]) -> set[bytes]:
+        """Those of some addresses that anybody registered."""
+        if not keys:
+            return set()
+        rows = await self._connection.fetch(
+            "select address from watched_address where network = $1 and address = any ($2)",
+            self._network,
+            list(keys),
+        )
+        return {row["address"] for row in rows}
+
+    async def _watchers(self, transfers: Sequence[Transfer]) -> dict[bytes, list[Watcher]]:
         """Who registered a recipient or a sender of these blocks, those who removed it too.
 
         Removal acts from the next block: a scan or a swap may still book what stands before it.
         """
-        keys = {t.recipient for block in blocks for t in block.transfers}
-        keys |= {t.sender for block in blocks for t in block.transfers if t.sender is not None}
+        keys = {t.recipient for t in transfers}
+        for transfer in transfers:
+            keys |= spendings.payers(transfer, self._noted)
         rows = await self._connection.fetch(
             """
             select address, account, reference, role = 'own' as own, covered_from, removed_from,
@@ -241,13 +264,19 @@ class Booking:
         height, coin = block.header.height, self._coins.get(transfer.asset)
         if coin is None or height < coin.covered_from:
             return
-        senders = watchers.get(transfer.sender, []) if transfer.sender is not None else []
-        ours = {s.account for s in senders if s.own and s.watches(height)}
+        payers = spendings.payers(transfer, self._noted)
         for watcher in watchers.get(transfer.recipient, []):
             if watcher.own or height < watcher.covered_from or not watcher.watches(height):
                 continue
-            internal = watcher.account in ours
-            state, reason = classify(coin, transfer.units, odd=transfer.odd, internal=internal)
+            own = {
+                key
+                for key in payers
+                if key == transfer.recipient  # change beside other inputs
+                or any(w.owns(watcher.account, height) for w in watchers.get(key, []))
+            }
+            state, reason = classify(
+                coin, transfer.units, odd=transfer.odd, own=bool(own), foreign=payers != own
+            )
             yield Deposit(
                 account=watcher.account,
                 network=self._network,
@@ -261,7 +290,10 @@ class Booking:
                 sender=transfer.sender,
                 place=block.place,
                 reference=watcher.reference,
-                required=coin.required(transfer.units, self._confirmations),
+                required=at_least(
+                    coin.required(transfer.units, self._confirmations), transfer.maturity
+                ),
+                maturity=transfer.maturity,
                 first_state=state,
                 first_reason=reason,
                 silent=watcher.is_silent(height),

@@ -133,9 +133,9 @@ async def store_headers(
     """Append headers and drop those below `keep_from`."""
     await connection.execute(
         """
-        insert into block (network, height, hash, parent, time, source)
+        insert into block (network, height, hash, parent, time, source, work)
         select $1, * from unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[],
-                                 $6::text[])
+                                 $6::text[], $7::numeric[])
         """,
         network,
         [h.height for h in headers],
@@ -143,6 +143,7 @@ async def store_headers(
         [h.parent for h in headers],
         [datetime.fromtimestamp(h.time, UTC) for h in headers],
         [h.source for h in headers],
+        [h.work for h in headers],
     )
     await connection.execute(
         "delete from block where network = $1 and height < $2", network, keep_from
@@ -164,6 +165,16 @@ async def header_at(
         "select hash, source from block where network = $1 and height = $2", network, height
     )
     return None if row is None else (row["hash"], row["source"])
+
+
+async def work_above(connection: asyncpg.Connection, network: str, height: int) -> int:
+    """What the stored headers above a height took to find, in hashes."""
+    total: int = await connection.fetchval(
+        "select coalesce(sum(work), 0) from block where network = $1 and height > $2",
+        network,
+        height,
+    )
+    return int(total)
 
 
 async def header_hashes(connection: asyncpg.Connection, network: str) -> dict[int, bytes]:

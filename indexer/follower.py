@@ -26,6 +26,7 @@ import asyncpg
 import structlog
 
 from indexer import coverage, cursors, ledger
+from indexer.ancestry import common_ancestor, work_above
 from indexer.booking import Booking, Found
 from indexer.chains import Block, Chain, Header
 from indexer.cursors import Cursor, Stale
@@ -155,8 +156,9 @@ class Follower:
             await self._settle(cursor)
             return Outcome.IDLE
         # At equal height only the endpoint that gave us our block may take it back.
-        if tip.height == cursor.height and tip.source == stored[1]:
-            return await self._reorganise(cursor, tip)
+        same_node = tip.height == cursor.height and tip.source == stored[1]
+        if same_node or tip.work is not None:
+            return await self._reorganise(cursor, tip, same_node=same_node)
         return self._fork(tip)
 
     async def _differs(self, cursor: Cursor) -> Outcome:
@@ -202,17 +204,29 @@ class Follower:
             events=events,
         )
 
-    async def _reorganise(self, cursor: Cursor, tip: Header) -> Outcome:
-        """Swap our branch for the node's, which is as long at least, in one transaction."""
+    async def _reorganise(self, cursor: Cursor, tip: Header, *, same_node: bool = False) -> Outcome:
+        """Swap our branch for the node's, in one transaction.
+
+        It is as long at least, or has more work, whatever its length. `same_node`: the endpoint
+        that gave us our branch changed its mind, for which as much work will do.
+        """
         async with self._pool.acquire() as connection:
             stored = await cursors.header_hashes(connection, self.network)
         if stored.get(cursor.height) != cursor.hash:
             raise Stale(f"{self.network}: somebody else moved the cursor")
-        ancestor = await self._common_ancestor(cursor, stored)
+        top = min(cursor.height, tip.height)
+        ancestor = await common_ancestor(self._chain, top, stored)
         if ancestor is None or ancestor < cursor.finalized:
+            if tip.height <= cursor.height and not same_node:  # nothing to follow it for, yet
+                return self._fork(tip)
             return self._halt(cursor, min(stored), ancestor)
+        if tip.work is not None:
+            theirs = await work_above(self._chain, ancestor, tip.height)
+            ours = await self._stored_work(ancestor)
+            if theirs < ours or (theirs == ours and not same_node):
+                return self._fork(tip)
         last = min(tip.height, cursor.height + BATCH_BLOCKS)
-        blocks = await self._fetch_branch(ancestor, stored[ancestor], cursor.height, last)
+        blocks = await self._fetch_branch(ancestor, stored[ancestor], top, last)
         headers = [block.header for block in blocks]
         finalized = await self._finalized(cursor, headers, ancestor)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -321,30 +335,9 @@ class Follower:
             raise Unavailable("the node changed its branch while we fetched it")
         return blocks
 
-    async def _common_ancestor(self, cursor: Cursor, stored: dict[int, bytes]) -> int | None:
-        """The highest block that both branches have: galloping down, then exact."""
-        lowest, probes, step = min(stored), [], 1
-        while cursor.height - step > lowest:
-            probes.append(cursor.height - step)
-            step *= 2
-        probes.append(lowest)
-        above = cursor.height
-        for height, same in zip(probes, await self._same(probes, stored), strict=True):
-            if same:
-                between = list(range(above - 1, height, -1))
-                agreed = await self._same(between, stored)
-                return next((h for h, s in zip(between, agreed, strict=True) if s), height)
-            above = height
-        return None
-
-    async def _same(self, heights: Sequence[int], stored: dict[int, bytes]) -> list[bool]:
-        """Whether the node names our own block at each height."""
-        if not heights:
-            return []
-        theirs = await self._chain.headers(heights)
-        if any(header is None for header in theirs):
-            raise Unavailable("the node misses blocks below its own tip")
-        return [h is not None and stored[n] == h.hash for n, h in zip(heights, theirs, strict=True)]
+    async def _stored_work(self, ancestor: int) -> int:
+        async with self._pool.acquire() as connection:
+            return await cursors.work_above(connection, self.network, ancestor)
 
     # ---------------------------------------------------------------- finality
 

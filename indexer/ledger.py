@@ -75,8 +75,8 @@ async def coins(
 
 _DEPOSIT: Final = """
     account, network, tx, address, asset, ordinal, id, coin, units, sender, height, hash, time,
-    reference, required, first_state, first_reason, silent, state, reason, previous, sequence,
-    counts, unplaced, created_at
+    reference, required, first_state, first_reason, maturity, silent, state, reason, previous,
+    sequence, counts, unplaced, created_at
 """
 
 
@@ -105,6 +105,7 @@ def deposit_from(row: Mapping[str, Any]) -> Deposit:
         required=row["required"],
         first_state=State(row["first_state"]),
         first_reason=reason("first_reason"),
+        maturity=row["maturity"],
         silent=row["silent"],
         state=state("state"),
         reason=reason("reason"),
@@ -172,7 +173,8 @@ async def due(
             union
             (select id from deposit
               where network = $1 and state in ('detected', 'confirmed') and height <= $3
-                and (state = 'confirmed' or required is null) and not unplaced
+                and not unplaced and (state = 'confirmed'
+                     or (required is null and height + maturity - 1 <= $2))
                 and id <> all ($4) limit $5)))
             order by id""",
         network,
@@ -192,7 +194,8 @@ async def anything_due(connection: asyncpg.Connection, at: Cursor) -> bool:
                           and not unplaced)
             or exists (select from deposit
                         where network = $1 and state in ('detected', 'confirmed') and height <= $3
-                          and (state = 'confirmed' or required is null) and not unplaced)
+                          and not unplaced and (state = 'confirmed'
+                               or (required is null and height + maturity - 1 <= $2)))
         """,
         at.network,
         at.height,
@@ -265,6 +268,7 @@ def _place_columns(rows: Sequence[Deposit]) -> list[list[Any]]:
         [d.required for d in rows],
         [d.first_state for d in rows],
         [d.first_reason for d in rows],
+        [d.maturity for d in rows],
         [d.silent for d in rows],
         [d.state for d in rows],
         [d.reason for d in rows],
@@ -277,12 +281,12 @@ def _place_columns(rows: Sequence[Deposit]) -> list[list[Any]]:
 
 _PLACE_TYPES: Final = """
     numeric[], bytea[], bigint[], bytea[], timestamptz[], text[], integer[], deposit_state[],
-    deposit_reason[], boolean[], deposit_state[], deposit_reason[], deposit_state[], integer[],
-    text[], boolean[]
+    deposit_reason[], integer[], boolean[], deposit_state[], deposit_reason[], deposit_state[],
+    integer[], text[], boolean[]
 """
 _PLACE_NAMES: Final = """
-    units, sender, height, hash, time, reference, required, first_state, first_reason, silent,
-    state, reason, previous, sequence, counts, unplaced
+    units, sender, height, hash, time, reference, required, first_state, first_reason, maturity,
+    silent, state, reason, previous, sequence, counts, unplaced
 """
 
 

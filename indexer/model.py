@@ -162,6 +162,7 @@ class Deposit:
     required: int | None  # confirmations; None: when the network calls it final
     first_state: State
     first_reason: Reason | None
+    maturity: int = 0  # confirmations that the network itself asks for before it can be spent
     silent: bool = False  # found by a backfill that was asked to make no callbacks
     state: State | None = None  # None until `find`
     reason: Reason | None = None
@@ -209,8 +210,9 @@ class Deposit:
 
     def require(self, confirmations: int | None) -> None:
         """Its coin or network asks for another depth by now."""
-        if confirmations != self.required:
-            self.required, self.changed = confirmations, True
+        needed = at_least(confirmations, self.maturity)
+        if needed != self.required:
+            self.required, self.changed = needed, True
 
     def release(self, moment: Moment) -> None:
         """An admin, or its coin turning active, lets a held or ignored deposit go on."""
@@ -226,7 +228,8 @@ class Deposit:
 
     def _deep(self, moment: Moment) -> bool:
         if self.required is None:
-            return self.place.height <= moment.finalized
+            mature = self.confirmations(moment) >= self.maturity
+            return mature and self.place.height <= moment.finalized
         return self.confirmations(moment) >= self.required
 
     def _move(self, state: State, reason: Reason | None, moment: Moment) -> None:
@@ -251,12 +254,23 @@ def make_id(prefix: str, *parts: str) -> str:
     return prefix + base64.b32encode(digest).decode().lower()[:ID_CHARS]
 
 
-def classify(coin: Coin, units: int, *, odd: bool, internal: bool) -> tuple[State, Reason | None]:
-    """The state in which a transfer to a watched address first stands, by today's rules."""
+def at_least(confirmations: int | None, maturity: int) -> int | None:
+    """Confirmations to ask for where the network itself asks for some; None stays what it is."""
+    return None if confirmations is None else max(confirmations, maturity)
+
+
+def classify(
+    coin: Coin, units: int, *, odd: bool, own: bool, foreign: bool
+) -> tuple[State, Reason | None]:
+    """The state in which a transfer to a watched address first stands, by today's rules.
+
+    `own`, `foreign`: whether the account's own wallets are among who paid, and whether others are
+    known to be. Who can't be known is neither.
+    """
     if odd:
         return State.HELD, Reason.UNKNOWN_SHAPE
-    if internal:
-        return State.IGNORED, Reason.INTERNAL
+    if own:
+        return (State.HELD, Reason.MIXED_INPUTS) if foreign else (State.IGNORED, Reason.INTERNAL)
     if units < coin.minimum:
         return State.IGNORED, Reason.BELOW_MINIMUM
     if not coin.active:

@@ -15,7 +15,6 @@ import structlog
 
 from indexer import config, origin
 from indexer.chains import Chain
-from indexer.chains.families import UNFINISHED
 from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
@@ -68,8 +67,6 @@ class Network:
             nonlocal opened
             await self._declare()
             try:
-                if (reason := UNFINISHED.get(self._settings.family)) is not None:
-                    raise Refused(f"this version does not follow {self._settings.family}: {reason}")
                 identity = await self.chain.connect()
                 await origin.identify(self._pool, self.id, identity)
                 await origin.begin(self._pool, self.chain, self.id, self._settings)

@@ -198,7 +198,27 @@ async def _copy(source: Bitcoind, target: Bitcoind, first: int = 1) -> None:
 
 
 @each_node
-@pytest.mark.pitfall("P101")
+@pytest.mark.pitfall("P88")
+async def test_a_coinbase_counts_once_the_node_lets_it_be_spent(
+    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
+) -> None:
+    async with world(pool, coin, program, tmp_path) as w:
+        address = await w.node.address()
+        await w.watch(address)
+        await w.follow()
+        await w.node.mine(1, address)
+        await w.node.mine(98)
+        await w.follow()
+        assert [d["state"] for d in await w.deposits()] == ["detected"]
+        coins = await w.node.call("listunspent", 0, 9999, [address])
+        assert coins == []  # the node's wallet waits for one block more than the network does
+        await w.node.mine()
+        await w.follow()
+        assert [d["state"] for d in await w.deposits()] == ["confirmed"]
+
+
+@each_node
+@pytest.mark.pitfall("P88", "P101")
 async def test_extension_blocks_and_what_leaves_them(
     pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
 ) -> None:
@@ -213,7 +233,9 @@ async def test_extension_blocks_and_what_leaves_them(
         await w.node.call("sendtoaddress", address, 5)
         await w.node.mine(2)
         found = await _paid(w.chain, address, MWEB_HEIGHT, await w.node.height())
-        assert [(t.ordinal > 0, t.units, t.sender) for t in found] == [(True, 5 * 10**8, None)]
+        assert [(t.ordinal > 0, t.units, t.sender, t.maturity) for t in found] == [
+            (True, 5 * 10**8, None, 6)
+        ]
 
 
 async def _hide_all_but_pegged(node: Bitcoind) -> None:

@@ -84,21 +84,6 @@ async def test_a_refused_network_says_why_and_is_left(pool: asyncpg.Pool) -> Non
     assert tuple(row) == ("refused", "node-a serves chain 5, not 1337")
 
 
-async def test_a_family_that_is_not_finished_is_refused_for_money(pool: asyncpg.Pool) -> None:
-    table = {
-        "id": "net",
-        "family": "utxo",
-        "coin": "btc",
-        "chain": "regtest",
-        "endpoints": ["http://127.0.0.1:1"],
-        "confirmations": 2,
-    }
-    utxo = config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
-    network = Network("net", utxo, ScriptedChain(), pool)
-    assert not await network.open(asyncio.Event())
-    assert "coinbase maturity" in str(network.reason)
-
-
 @pytest.mark.pitfall("P39")
 async def test_another_chain_behind_the_same_settings_is_refused_ever_after(
     pool: asyncpg.Pool,

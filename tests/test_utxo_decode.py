@@ -54,7 +54,16 @@ def test_an_output_of_each_kind_is_a_transfer(kind: Kind) -> None:
     watched = CHAIN.wallet("watched", kind)
     tx = paying((1, BOB.script), (12_345, watched.script))
     assert read(tx, keys=[watched.address]) == [
-        Transfer(tx.hash, NATIVE, watched.script, 1, 12_345, ALICE.script)
+        Transfer(
+            tx.hash,
+            NATIVE,
+            watched.script,
+            1,
+            12_345,
+            ALICE.script,
+            senders=(ALICE.script,),
+            concealed=kind is Kind.P2TR,
+        )
     ]
 
 
@@ -156,7 +165,7 @@ def test_what_a_coinbase_pays_matures_before_it_counts() -> None:
     found = prove(raw, REGTEST)
     assert [maturity(found, number, REGTEST) for number in (0, 1)] == [100, 0]
     first, _ = transfers(found, REGTEST, Watching([NATIVE], [BOB.address]))
-    assert (first.units, first.sender) == (50, None)
+    assert (first.units, first.sender, first.maturity) == (50, None, 100)
     assert DOGECOIN.maturity == 240
 
 
@@ -168,9 +177,11 @@ def test_a_peg_out_is_a_transfer_that_matures_and_the_pool_is_none() -> None:
     found = prove(raw, LITECOIN)
     assert found.hogex
     read = transfers(found, LITECOIN, Watching([NATIVE]))
-    assert [(t.units, t.ordinal, t.sender) for t in read if t.recipient == BOB.script] == [
-        (30, 0, CAROL.script),
-        (70, 1, None),
+    assert [
+        (t.units, t.ordinal, t.sender, t.maturity) for t in read if t.recipient == BOB.script
+    ] == [
+        (30, 0, CAROL.script, 0),
+        (70, 1, None, 6),
     ]
     assert [t for t in read if t.units == 1000] == []
     assert [maturity(found, number, LITECOIN) for number in range(3)] == [100, 0, 6]

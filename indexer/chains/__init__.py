@@ -27,6 +27,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
     parent: bytes
     time: int  # Unix seconds by the block's own clock; never used for order (P117)
     source: str  # the endpoint's name, which holds no secret (`rpc.Endpoint.name`)
+    work: int | None = None  # hashes that it took on average, proved; None: length decides here
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -51,6 +52,12 @@ class Transfer(msgspec.Struct, frozen=True, gc=False):
     units: int  # base units; 0 only where `odd`
     sender: bytes | None  # log's from, call frame's from, transaction's signer
     odd: bool = False  # shaped unlike its standard: held as `unknown_shape`, never credited by rule
+    maturity: int = 0  # confirmations before the network lets anyone spend it (coinbases)
+    # UTXO: every address that the inputs reveal, and the outputs (transaction, index) that the
+    # others spend. Elsewhere `sender` says it all.
+    senders: tuple[bytes, ...] = ()
+    unrevealed: tuple[tuple[bytes, int], ...] = ()
+    concealed: bool = False  # spending it will reveal no address
 
 
 class Token(msgspec.Struct, frozen=True):

@@ -27,12 +27,6 @@ _FAMILIES: Final[Mapping[str, _Family]] = {
 }
 
 
-# What reads and proves blocks already, but can't be followed for money yet, and why.
-UNFINISHED: Final[Mapping[str, str]] = {
-    "utxo": "coinbase maturity and inputs from one's own wallets are not minded yet",
-}
-
-
 class Settings(Protocol):
     """A network's settings, of whatever family."""
 

@@ -21,7 +21,7 @@ from indexer.chains.utxo_decode import transfers
 from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_node import UtxoNode
 from indexer.chains.utxo_parse import HEADER_BYTES, parse_block, parse_header
-from indexer.chains.utxo_proof import NotProved, double_sha256, prove_block, prove_work
+from indexer.chains.utxo_proof import NotProved, double_sha256, prove_block, prove_work, work
 from indexer.chains.utxo_wire import Malformed
 from indexer.model import Refused
 
@@ -239,4 +239,5 @@ def _place(endpoint: Endpoint, height: int, value: bytes, raw: bytes) -> Header:
         parent=raw[4:36][::-1],
         time=int.from_bytes(raw[68:72], "little"),
         source=endpoint.name,
+        work=work(raw[:HEADER_BYTES]),
     )

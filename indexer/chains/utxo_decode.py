@@ -13,7 +13,14 @@ from typing import NamedTuple
 from indexer.chains import NATIVE, Transfer, Watch
 from indexer.chains.utxo_network import Parameters
 from indexer.chains.utxo_parse import OUTPOINT_BYTES, RawBlock, body_of
-from indexer.chains.utxo_script import addressable, bare_pubkey, hash160, p2pkh, spent_key
+from indexer.chains.utxo_script import (
+    addressable,
+    bare_pubkey,
+    hash160,
+    is_taproot,
+    p2pkh,
+    spent_key,
+)
 from indexer.chains.utxo_wire import compact_size
 
 
@@ -50,9 +57,9 @@ def transfers(block: RawBlock, network: Parameters, watch: Watch) -> list[Transf
         if units == 0:
             continue
         number = bisect_right(block.outputs, at) - 1
-        if number not in origins:
-            origins[number] = origin(block, number)
-        if origins[number].sender == keys[at]:
+        source = origins.get(number) or origin(block, number)
+        origins[number] = source
+        if source.sender == keys[at]:
             continue
         found.append(
             Transfer(
@@ -61,8 +68,12 @@ def transfers(block: RawBlock, network: Parameters, watch: Watch) -> list[Transf
                 recipient=keys[at],
                 ordinal=at - block.outputs[number],
                 units=units,
-                sender=origins[number].sender,
+                sender=source.sender,
                 odd=at in odd,
+                maturity=maturity(block, number, network),
+                senders=source.senders,
+                unrevealed=source.unrevealed,
+                concealed=at in odd or is_taproot(keys[at]),
             )
         )
     return found

@@ -76,6 +76,11 @@ def addressable(script: bytes, *, segwit: bool) -> bool:
     )
 
 
+def is_taproot(script: bytes) -> bool:
+    """Whether a script is P2TR, which no spending reveals."""
+    return len(script) == 34 and script[:2] == b"\x51\x20"
+
+
 def bare_pubkey(script: bytes) -> bytes | None:
     """The public key of a P2PK script; None for any other script."""
     if len(script) not in (35, 67) or script[-1] != OP_CHECKSIG or script[0] != len(script) - 2:

@@ -93,17 +93,23 @@ def coinbase(
 
 
 def assemble(
-    network: Parameters, parent: bytes, time: int, transactions: Sequence[Transaction]
+    network: Parameters,
+    parent: bytes,
+    time: int,
+    transactions: Sequence[Transaction],
+    bits: int | None = None,
 ) -> bytes:
-    """A mined block's bytes; `parent` as hashed."""
+    """A mined block's bytes; `parent` as hashed, `bits` the network's easiest unless said."""
     root = merkle_root([tx.txid for tx in transactions])
-    header = mine(network, parent + root + time.to_bytes(4, "little"))
+    header = mine(network, parent + root + time.to_bytes(4, "little"), bits=bits)
     return header + count(len(transactions)) + b"".join(tx.raw for tx in transactions)
 
 
-def mine(network: Parameters, middle: bytes, version: int = BLOCK_VERSION) -> bytes:
-    """A header around parent, root and time, that does the work which the network asks at least."""
-    bits = network.easiest
+def mine(
+    network: Parameters, middle: bytes, version: int = BLOCK_VERSION, bits: int | None = None
+) -> bytes:
+    """A header around parent, root and time that has its work done."""
+    bits = network.easiest if bits is None else bits
     start = version.to_bytes(4, "little") + middle + bits.to_bytes(4, "little")
     goal = target(bits)
     for nonce in range(NONCES):

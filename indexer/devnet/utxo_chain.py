@@ -117,14 +117,16 @@ class SimulatedUtxoChain:
         """The blocks of the chain as it stands, from one number to another."""
         return self._branch[first : None if last is None else last + 1]
 
-    def mine(self, pick: Collection[bytes] | None = None, reward: bytes = ANYONE) -> Block:
+    def mine(
+        self, pick: Collection[bytes] | None = None, reward: bytes = ANYONE, bits: int | None = None
+    ) -> Block:
         """The next block, with all of the mempool, or only those in `pick` (hashes).
 
-        `reward`: the script that the miner is paid to.
+        `reward`: the script that the miner is paid to; `bits`: how hard it is to find.
         """
         mined = [tx for tx in self._mempool if pick is None or tx.hash in pick]
         self._mempool = [tx for tx in self._mempool if tx not in mined]
-        self._append(mined, reward)
+        self._append(mined, reward, bits)
         return self.head
 
     def rewind(self, depth: int) -> list[Transaction]:
@@ -169,11 +171,11 @@ class SimulatedUtxoChain:
 
     # ---------------------------------------------------------------- inside
 
-    def _append(self, mined: Sequence[Transaction], reward: bytes) -> None:
+    def _append(self, mined: Sequence[Transaction], reward: bytes, bits: int | None) -> None:
         extra = self._rng.randbytes(8)  # makes siblings differ
         first = coinbase(self.head.number + 1, extra, Output(REWARD, reward), mined)
         moment = max(self._clock(), self.head.time + 1)
-        raw = assemble(self.network, self.head.hash[::-1], moment, [first, *mined])
+        raw = assemble(self.network, self.head.hash[::-1], moment, [first, *mined], bits)
         self._add(raw, [first, *mined])
 
     def _add(self, raw: bytes, transactions: Sequence[Transaction]) -> None:

@@ -1,0 +1,235 @@
+"""Follower, UTXO adapter and simulated node together: what is credited, when, and what never."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from indexer import config, coverage, origin
+from indexer.chains import Chain
+from indexer.chains.families import open_chain
+from indexer.devnet.utxo_chain import SimulatedUtxoChain
+from indexer.devnet.utxo_node import UtxoNode
+from indexer.devnet.utxo_wallet import Kind, UtxoWallet
+from indexer.follower import Follower, Outcome
+from indexer.watchset import WatchSet
+
+NETWORK = "simulated"
+HARDER = 0x2003FFFF  # 32 times as hard as regtest asks
+
+
+@dataclass
+class World:
+    sim: SimulatedUtxoChain
+    chain: Chain
+    follower: Follower
+    pool: asyncpg.Pool
+
+    async def watch(self, *wallets: UtxoWallet, role: str | None = None) -> None:
+        keys = [coverage.NewAddress(wallet.address, role=role) for wallet in wallets]
+        async with self.pool.acquire() as connection, connection.transaction():
+            await coverage.register_addresses(connection, NETWORK, "a", keys, silent=False)
+
+    async def mine(self, blocks: int = 1) -> None:
+        for _ in range(blocks):
+            self.sim.mine()
+        await self.follow()
+
+    async def follow(self) -> set[Outcome]:
+        outcomes: set[Outcome] = set()
+        while (outcome := await self.follower.step()) is not Outcome.IDLE:
+            outcomes.add(outcome)
+            assert outcome is not Outcome.HALTED, self.follower.reason
+        return outcomes
+
+    async def states(self) -> list[tuple[int, str, str | None]]:
+        rows = await self.pool.fetch("select units, state, reason from deposit order by units")
+        return [(int(row["units"]), row["state"], row["reason"]) for row in rows]
+
+
+@asynccontextmanager
+async def world(pool: asyncpg.Pool, coin: str = "btc", **more: Any) -> AsyncIterator[World]:
+    await pool.execute("insert into network (id, family) values ($1, 'utxo')", NETWORK)
+    await pool.execute("insert into account (id, name) values ('a', 'A')")
+    sim = SimulatedUtxoChain(19, coin)
+    sim.mine()
+    async with UtxoNode(sim) as node:
+        table = {
+            "id": NETWORK,
+            "family": "utxo",
+            "coin": coin,
+            "chain": "regtest",
+            "endpoints": [node.url],
+            "confirmations": 2,
+            **more,
+        }
+        network = config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
+        chain = open_chain(NETWORK, network)
+        try:
+            await chain.connect()
+            await origin.begin(pool, chain, NETWORK, network)
+            watch = WatchSet(NETWORK, network.reorg_window)
+            follower = Follower(NETWORK, network, chain, pool, watch)
+            yield World(sim, chain, follower, pool)
+            await follower.close()
+        finally:
+            await chain.close()
+
+
+@pytest.mark.parametrize(("confirmations", "after"), [(2, "finalized"), ("finalized", "finalized")])
+@pytest.mark.pitfall("P88")
+async def test_a_coinbase_waits_for_its_maturity(
+    pool: asyncpg.Pool, confirmations: int | str, after: str
+) -> None:
+    async with world(pool, confirmations=confirmations, reorg_window=10) as w:
+        miner = w.sim.wallet("miner")
+        await w.watch(miner)
+        await w.follow()
+        w.sim.mine(reward=miner.script)
+        await w.mine(98)
+        assert [state for _, state, _ in await w.states()] == ["detected"]
+        await w.mine()
+        assert [state for _, state, _ in await w.states()] == [after]
+        required = await w.pool.fetchval("select required from deposit")
+        assert required == (None if confirmations == "finalized" else 100)
+
+
+@pytest.mark.pitfall("P88")
+async def test_changed_settings_leave_a_coinbase_its_maturity(pool: asyncpg.Pool) -> None:
+    async with world(pool) as w:
+        miner = w.sim.wallet("miner")
+        await w.watch(miner)
+        await w.follow()
+        w.sim.mine(reward=miner.script)
+        await w.follow()
+        codec, changes = w.chain.codec, {"confirmations": 5}
+        async with w.pool.acquire() as connection, connection.transaction():
+            await coverage.change_coin(connection, NETWORK, codec, 2, "btc", changes)
+        await w.mine(20)
+        assert [state for _, state, _ in await w.states()] == ["detected"]
+        assert await w.pool.fetchval("select required from deposit") == 100
+
+
+@pytest.mark.pitfall("P19", "P113")
+async def test_what_own_wallets_send_is_internal_and_what_others_add_is_held(
+    pool: asyncpg.Pool,
+) -> None:
+    async with world(pool) as w:
+        user, hot = w.sim.wallet("user"), w.sim.wallet("hot", Kind.P2WPKH)
+        other, hidden = w.sim.wallet("other"), w.sim.wallet("hidden", Kind.P2TR)
+        await w.watch(user)
+        await w.watch(hot, role="own")
+        await w.follow()
+        for units, payers in enumerate(
+            ([other], [hidden], [hot], [hot, hot], [hot, hidden], [hot, other], [user, other]), 1
+        ):
+            w.sim.send([w.sim.coin(payer) for payer in payers], (user.script, units))
+        w.sim.pay(other, (hot.script, 99))  # an own wallet's income is no deposit
+        await w.mine()
+        assert await w.states() == [
+            (1, "detected", None),
+            (2, "detected", None),
+            (3, "ignored", "internal"),
+            (4, "ignored", "internal"),
+            (5, "ignored", "internal"),  # what can't be known is no stranger
+            (6, "held", "mixed_inputs"),
+            (7, "held", "mixed_inputs"),
+        ]
+
+
+@pytest.mark.parametrize("kind", [Kind.P2TR, Kind.P2PK])
+@pytest.mark.pitfall("P19", "P113")
+async def test_own_outputs_that_spending_does_not_reveal_are_remembered(
+    pool: asyncpg.Pool, kind: Kind
+) -> None:
+    async with world(pool) as w:
+        user, hot, other = w.sim.wallet("user"), w.sim.wallet("hot", kind), w.sim.wallet("other")
+        await w.watch(user)
+        await w.watch(hot, role="own")
+        await w.follow()
+        first = w.sim.pay(other, (hot.script, 50), (hot.script, 60))
+        await w.mine()
+        w.sim.send([w.sim.spend(hot, first.hash, 0)], (user.script, 1))
+        w.sim.send([w.sim.spend(hot, first.hash, 1), w.sim.coin(other)], (user.script, 2))
+        same = w.sim.pay(other, (hot.script, 70))
+        w.sim.send([w.sim.spend(hot, same.hash, 0)], (user.script, 3))  # of the same block
+        w.sim.send([w.sim.spend(hot, bytes(32), 0)], (user.script, 4))  # from before our time
+        await w.mine()
+        assert await w.states() == [
+            (1, "ignored", "internal"),
+            (2, "held", "mixed_inputs"),
+            (3, "ignored", "internal"),
+            (4, "detected", None),
+        ]
+
+
+@pytest.mark.pitfall("P108", "P110")
+async def test_more_work_wins_not_more_blocks(pool: asyncpg.Pool) -> None:
+    async with world(pool) as w:
+        user, other = w.sim.wallet("user"), w.sim.wallet("other")
+        await w.watch(user)
+        await w.follow()
+        kept = w.sim.pay(other, (user.script, 1))
+        w.sim.pay(other, (user.script, 2))
+        await w.mine(5)
+        before = w.sim.head.number
+        w.sim.rewind(5)
+        w.sim.mine(pick=[kept.hash], bits=HARDER)  # it took more than the five before
+        assert await w.follow() == {Outcome.REORGANISED}
+        states = [(1, "confirmed", None), (2, "orphaned", None)]
+        assert await w.states() == states
+        height = await w.pool.fetchval("select height from cursor")
+        assert height == w.sim.head.number == before - 4
+        w.sim.rewind(1)
+        for _ in range(3):
+            w.sim.mine()
+        assert await w.follower.step() is Outcome.FORKED
+        assert await w.states() == states
+
+
+@pytest.mark.pitfall("P89", "P92", "P93", "P97", "P98", "P99", "P109")
+async def test_after_traffic_and_reorgs_the_deposits_are_what_the_chain_paid(
+    pool: asyncpg.Pool,
+) -> None:
+    async with world(pool) as w:
+        chance = Random(109)
+        payers = [w.sim.wallet(f"payer {n}", kind) for n, kind in enumerate(Kind)]
+        users = [w.sim.wallet(f"user {n}", kind) for n, kind in enumerate(Kind)]
+        await w.watch(*users)
+        await w.follow()
+        first, outcomes = w.sim.head.number + 1, set()
+        for number in range(60):
+            for _ in range(chance.randint(0, 3)):
+                paid = chance.choices(users, k=chance.randint(1, 3))
+                outputs = [(user.script, chance.randrange(0, 10**16)) for user in paid]
+                w.sim.pay(chance.choice(payers), *outputs)
+            w.sim.mine()
+            depth = chance.randint(1, min(9, w.sim.head.number - first + 1))
+            if number % 5 == 4:
+                recent = [t.hash for b in w.sim.branch()[-depth:] for t in b.transactions[1:]]
+                gone, late = (set(chance.sample(recent, len(recent) // 4)) for _ in range(2))
+                w.sim.reorg(depth, longer=chance.randint(1, 2), cancel=gone, hold=late - gone)
+            if number % 3:
+                outcomes |= await w.follow()
+        await w.mine()
+        assert Outcome.REORGANISED in outcomes
+        due = {
+            (tx.hash, user.address, index): (output.units, block.hash, user.kind is Kind.P2PK)
+            for block in w.sim.branch(first)
+            for tx in block.transactions
+            for index, output in enumerate(tx.outputs)
+            for user in users
+            if user.script == output.script and output.units
+        }
+        rows = await w.pool.fetch("select * from deposit where state <> 'orphaned'")
+        assert due == {
+            (r["tx"], r["address"], r["ordinal"]): (r["units"], r["hash"], r["state"] == "held")
+            for r in rows
+        }
+        assert await w.pool.fetchval("select count(*) from deposit where state = 'orphaned'") > 0
