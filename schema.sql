@@ -251,19 +251,21 @@ create index on deposit (coin) where state in ('detected', 'held');
 
 -- ---------------------------------------------------------------------------- events
 
--- One step of a deposit's life; never changed. `body` is the exact bytes that every attempt sends.
+-- One step of a deposit's life, or news of an endpoint (`endpoint.*`); never changed. `body` is the
+-- exact bytes that every attempt sends.
 create table event (
-    account     text not null references account,
-    position    bigint not null check (position > 0),
-    id          text not null unique,  -- the webhook-id
+    id          text primary key,  -- the webhook-id
+    account     text references account,  -- null: news for the operator
+    position    bigint check (position > 0),  -- in the account's feed; null: not part of it
     deposit     text references deposit,
     sequence    integer check (sequence > 0),
     type        text not null,
     body        bytea not null check (length(body) <= 65536),
-    created_at  timestamptz not null,
-    primary key (account, position),
+    created_at  timestamptz not null default clock(),
+    unique (account, position),
     unique (deposit, sequence),
-    check ((deposit is null) = (sequence is null))
+    check ((deposit is null) = (sequence is null)),
+    check ((deposit is null) = (position is null))
 );
 
 -- ---------------------------------------------------------------------------- callbacks
@@ -275,17 +277,41 @@ create type endpoint_state as enum (
 );
 
 create table endpoint (
-    id           text primary key,
-    account      text not null references account,
-    url          text not null check (length(url) <= 2048),
-    events       text[],  -- patterns; null: every deposit.* but deposit.finalized
-    networks     text[],  -- null: all
-    coins        text[],  -- null: all
-    description  text,
-    state        endpoint_state not null default 'active',
-    created_at   timestamptz not null default clock()
+    id                 text primary key,
+    account            text references account,  -- null: the operator's own, for news of endpoints
+    url                text not null check (length(url) <= 2048),
+    events             text[],  -- patterns; null: every deposit.* but deposit.finalized
+    networks           text[],  -- null: all
+    coins              text[],  -- null: all
+    min_amount         numeric check (min_amount >= 0),  -- in whole coins; null: any
+    headers            bytea,  -- encrypted JSON object, bound to the id: a header may be a password
+    rate_limit         real not null default 50 check (rate_limit between 0.1 and 1000),  -- a second
+    concurrency        smallint not null default 8 check (concurrency between 1 and 64),
+    heartbeat_seconds  integer check (heartbeat_seconds >= 60),
+    heartbeat_at       timestamptz,  -- when the next one is due
+    description        text,
+    state              endpoint_state not null default 'active',
+    state_reason       text,  -- why it is disabled
+    state_since        timestamptz not null default clock(),
+    created_at         timestamptz not null default clock(),
+    check ((heartbeat_seconds is null) = (heartbeat_at is null))
 );
 create index on endpoint (account);
+create index on endpoint (heartbeat_at) where heartbeat_at is not null and state = 'active';
+
+-- How an endpoint fares, for all dispatchers: written when something fails and by the first success
+-- afterwards. Without a row it is well.
+create table endpoint_health (
+    endpoint       text primary key references endpoint on delete cascade,
+    failures       integer not null default 0,  -- in a row, of those that count against the endpoint
+    failing_since  timestamptz,
+    open_until     timestamptz,  -- the breaker: nothing but a probe is sent, and none before that
+    open_seconds   real,  -- how long it was opened last
+    probed         text,  -- the deposit whose delivery was the last probe
+    room           smallint,  -- half-open: deliveries at once, doubled with each success
+    paused_until   timestamptz,  -- by the receiver's Retry-After
+    told           smallint not null default 0  -- warnings given of this failure
+) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- Newest first signs first; an older one signs beside it until it expires.
 create table endpoint_secret (
@@ -306,9 +332,11 @@ create table delivery (
     deposit      text references deposit,
     sequence     integer,
     due_at       timestamptz not null default clock(),
-    attempts     smallint not null default 0 check (attempts >= 0),
+    requests     smallint not null default 0,  -- all that were sent: their numbers
+    attempts     smallint not null default 0 check (attempts >= 0),  -- those charged
+    answered     smallint not null default 0,  -- those charged that failed with an answer
+    resent       boolean not null default false,  -- by a resend: waits for nobody, nobody for it
     lease_token  uuid,
-    held_since   timestamptz,
     last_error   text,
     last_status  smallint,
     created_at   timestamptz not null default clock(),
@@ -332,6 +360,7 @@ create table delivery_done (
     sequence     integer,
     state        delivery_state not null,
     reason       text,
+    requests     smallint not null,
     attempts     smallint not null,
     last_error   text,
     last_status  smallint,
@@ -341,16 +370,52 @@ create table delivery_done (
 ) partition by range (done_at);
 create table delivery_done_default partition of delivery_done default;
 create index on delivery_done (endpoint, event);
+create index on delivery_done (endpoint, id desc);
+
+-- One HTTP request of a delivery; never changed. A day a partition; what finds no partition of its
+-- day goes to the default one, so that a delivery is never acknowledged without its row.
+create table attempt (
+    delivery       bigint not null,
+    number         smallint not null,
+    at             timestamptz not null,
+    charged        boolean not null,
+    status         smallint,
+    error          text,  -- null: success
+    address        inet,  -- of the receiver
+    dns_ms         real,
+    connect_ms     real,
+    tls_ms         real,
+    first_byte_ms  real,
+    total_ms       real not null,
+    head           text,  -- of the answer: escaped, bounded
+    primary key (delivery, number, at)
+) partition by range (at);
+create table attempt_default partition of attempt default;
+
+-- A range of an endpoint's past that is being sent again, in the order of the feed and paced.
+create table resend (
+    id          bigint generated always as identity primary key,
+    endpoint    text not null references endpoint on delete cascade,
+    since       timestamptz not null,
+    until       timestamptz not null,
+    states      text[],  -- of deliveries; null: also events that had none
+    next        bigint not null,  -- position in the feed: everything below is done
+    last        bigint not null,
+    count       bigint not null,
+    created_at  timestamptz not null default clock()
+);
+create index on resend (endpoint);
 
 -- Makes the deliveries of events that this transaction inserted: the one place where the indexer's
 -- events meet the callbacks' endpoints, so that neither package imports the other. The lock on an
 -- endpoint makes its deletion wait, or hides it from here when the deletion came first.
 create function make_deliveries(event_ids text[]) returns void language plpgsql as $$
 begin
-    insert into delivery (endpoint, event, deposit, sequence, held_since)
-    select e.id, v.id, v.deposit, v.sequence, case when e.state <> 'active' then clock() end
+    insert into delivery (endpoint, event, deposit, sequence)
+    select e.id, v.id, v.deposit, v.sequence
       from event v
       join deposit d on d.id = v.deposit and not d.silent
+      join coin c on c.id = d.coin
       join endpoint e on e.account = v.account
      where v.id = any (event_ids)
        and case when e.events is null then v.type <> 'deposit.finalized'
@@ -358,6 +423,7 @@ begin
                               where v.type like replace(replace(p, '_', '\_'), '*', '%')) end
        and (e.networks is null or d.network = any (e.networks))
        and (e.coins is null or d.coin = any (e.coins))
+       and (e.min_amount is null or d.units >= e.min_amount * power(10::numeric, c.decimals))
      order by v.account, v.position, e.id
        for key share of e
         on conflict do nothing;

@@ -22,9 +22,10 @@ import asyncpg
 import structlog
 
 from callbacks import bell, store
+from callbacks.answer import Answer
 from callbacks.guard import check_url
 from callbacks.schedule import next_wait, parse_retry_after
-from callbacks.sender import Answer, Sender
+from callbacks.sender import Sender
 from callbacks.settler import Settler
 from callbacks.signing import sign
 from callbacks.store import Claim, Outcome

@@ -14,7 +14,6 @@ import re
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
@@ -25,6 +24,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from callbacks.answer import Answer
 from callbacks.guard import Blocked, GuardedResolver, GuardedSockets
 from indexer.config import Callbacks
 
@@ -43,15 +43,6 @@ BASE_HEADERS: Final = {
     "accept-encoding": "identity",
     "user-agent": f"depositd/{version('depositd')}",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came of a POST."""
-
-    status: int | None  # of a complete head
-    error: str | None  # None: success. blocked, dns, connect, tls, timeout, reset, protocol, status
-    retry_after: str | None = None  # the header as it came
 
 
 class Sender:

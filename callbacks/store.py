@@ -160,15 +160,16 @@ _SETTLE: Final = """
         delete from delivery d using mine where d.id = mine.id and mine.wait is null
         returning d.*, mine.state, mine.reason, mine.error, mine.status
     ), done as (
-        insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, attempts,
-                                   last_error, last_status, created_at)
-        select id, endpoint, event, deposit, sequence, state::delivery_state, reason, attempts + 1,
-               error, status, created_at
+        insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
+                                   attempts, last_error, last_status, created_at)
+        select id, endpoint, event, deposit, sequence, state::delivery_state, reason, requests + 1,
+               attempts + 1, error, status, created_at
           from gone
     ), retried as (
         update delivery d
-           set due_at = clock() + make_interval(secs => mine.wait), attempts = d.attempts + 1,
-               lease_token = null, last_error = mine.error, last_status = mine.status
+           set due_at = clock() + make_interval(secs => mine.wait), requests = d.requests + 1,
+               attempts = d.attempts + 1, lease_token = null, last_error = mine.error,
+               last_status = mine.status
           from mine where d.id = mine.id and mine.wait is not null
         returning d.endpoint, d.deposit, d.sequence, d.due_at
     ), behind as (
@@ -264,10 +265,10 @@ _CANCEL: Final = """
     ), gone as (
         delete from delivery d using live where d.id = live.id returning d.*
     )
-    insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, attempts,
-                               last_error, last_status, created_at)
-    select id, endpoint, event, deposit, sequence, 'cancelled', 'endpoint_deleted', attempts,
-           last_error, last_status, created_at
+    insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
+                               attempts, last_error, last_status, created_at)
+    select id, endpoint, event, deposit, sequence, 'cancelled', 'endpoint_deleted', requests,
+           attempts, last_error, last_status, created_at
       from gone
 """
 

@@ -44,11 +44,11 @@ async def deliveries(pool: asyncpg.Pool) -> dict[str, int]:
     """Deliveries by what they wait for; `exhausted` ones wait for a resend."""
     row = await pool.fetchrow(
         """
-        select count(*) filter (where held_since is null and due_at <= clock()) as due,
-               count(*) filter (where held_since is null and attempts > 0) as retrying,
-               count(*) filter (where held_since is not null) as held,
+        select count(*) filter (where e.state = 'active' and d.due_at <= clock()) as due,
+               count(*) filter (where e.state = 'active' and d.attempts > 0) as retrying,
+               count(*) filter (where e.state <> 'active') as held,
                (select count(*) from delivery_done where state = 'exhausted') as exhausted
-          from delivery
+          from delivery d join endpoint e on e.id = d.endpoint
         """
     )
     return dict(row)

@@ -20,7 +20,8 @@ from cryptography.x509.oid import NameOID
 from yarl import URL
 
 from callbacks import sender as sender_module
-from callbacks.sender import Answer, Sender
+from callbacks.answer import Answer
+from callbacks.sender import Sender
 from indexer.config import Callbacks
 
 RULES = Callbacks(allow_private=True, allow_http=True)

@@ -240,7 +240,7 @@ async def test_held_endpoints_are_passed_over(pool: asyncpg.Pool, vault: Vault) 
         await pool.execute("update endpoint set state = $1", state)
         assert await claim(pool) == []
     await rows.history(pool, 2, 1)
-    assert [row["held_since"] is None for row in await live(pool)].count(False) == 1
+    assert len(await live(pool)) == 2
     await pool.execute("update endpoint set state = 'active' where id = $1", name)
     assert len(await claim(pool)) == 2
 

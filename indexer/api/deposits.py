@@ -126,9 +126,12 @@ _EVENTS: Final = "select position, id, body from event where deposit = $1 order 
 # `delivery` and `delivery_done` are reached by their events: that is what they are indexed by.
 _DELIVERIES: Final = """
     select d.id, d.endpoint, d.event, d.sequence, 'pending' as state, null as reason, d.attempts,
-           case when d.held_since is null then d.due_at end as due_at, d.held_since,
+           case when e.state = 'active' then d.due_at end as due_at,
+           case when e.state <> 'active' then greatest(d.created_at, e.state_since) end
+               as held_since,
            d.last_status, d.last_error, d.created_at, null::timestamptz as done_at
-      from delivery d where d.event in (select id from event where deposit = $1)
+      from delivery d join endpoint e on e.id = d.endpoint
+     where d.event in (select id from event where deposit = $1)
      union all
     select f.id, f.endpoint, f.event, f.sequence, f.state::text, f.reason, f.attempts,
            null, null, f.last_status, f.last_error, f.created_at, f.done_at

@@ -205,9 +205,9 @@ async def test_one_deposit_with_its_events_and_deliveries(paid: World) -> None:
     await paid.pool.execute(
         """
         with gone as (delete from delivery returning *)
-        insert into delivery_done (id, endpoint, event, deposit, sequence, state, attempts,
-                                   last_status, created_at)
-        select id, endpoint, event, deposit, sequence, 'delivered', 1, 200, created_at from gone
+        insert into delivery_done (id, endpoint, event, deposit, sequence, state, requests,
+                                   attempts, last_status, created_at)
+        select id, endpoint, event, deposit, sequence, 'delivered', 1, 1, 200, created_at from gone
         """
     )
     (done,) = (await paid.alice.get(f"/v1/deposits/{item['id']}")).body["deliveries"]
