@@ -105,6 +105,7 @@ class Engine:
 
     async def _network(self, network: Network, stop: asyncio.Event) -> None:
         """Until it is refused or `stop`; a process that only serves a network's API waits too."""
+        structlog.contextvars.bind_contextvars(network=network.id)  # on all that is logged here
         if not await network.open(stop):
             return
         async with asyncio.TaskGroup() as tasks:

@@ -77,6 +77,7 @@ class ScriptedChain:
     salt: int = 0
     fetched: list[int] = field(default_factory=list)
     codec: Codec = field(default_factory=HexCodec)
+    unproved_blocks: int = 0
 
     def __post_init__(self) -> None:
         if not self.view:

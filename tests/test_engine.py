@@ -7,6 +7,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+import structlog
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from indexer import config
 from indexer.engine import Engine
@@ -70,6 +73,29 @@ async def test_a_network_that_falls_leaves_the_others_at_work(
     assert not running.done()
     stop.set()
     assert await asyncio.wait_for(running, 10) == 1
+
+
+async def test_what_a_chain_logs_names_its_network(pool: asyncpg.Pool, vault: Vault) -> None:
+    class Warned(ScriptedChain):
+        async def connect(self) -> str:
+            structlog.get_logger().warning("block_not_provable", count=1)
+            return await super().connect()
+
+    two = engine(pool, vault, "a", "b")
+    for name, network in two.networks.items():
+        network.chain = Warned(name)
+    stop = asyncio.Event()
+    with capture_logs([merge_contextvars]) as logs:
+        running = asyncio.create_task(two.run(stop))
+        await until(lambda: _following(two), 10)
+        stop.set()
+        assert await asyncio.wait_for(running, 10) == 0
+    warned = [log["network"] for log in logs if log["event"] == "block_not_provable"]
+    assert sorted(warned) == ["a", "b"]
+
+
+async def _following(made: Engine) -> bool:
+    return {network.state for network in made.networks.values()} == {"following"}
 
 
 @pytest.mark.usefixtures("corrupt")

@@ -389,6 +389,48 @@ async def test_a_root_that_json_cannot_rebuild_is_counted_and_a_second_endpoint_
             assert [log["count"] for log in warned] == list(range(1, len(filled) + 1))
 
 
+@pytest.mark.parametrize(("endpoints", "quorum"), [(1, 1), (2, 1), (2, 2)])
+@pytest.mark.pitfall("P80")
+async def test_no_endpoint_is_asked_twice_for_a_block_that_json_cannot_prove(
+    endpoints: int, quorum: int
+) -> None:
+    chain, _ = busy_chain()
+    head = max(block.number for block in chain.branch(1) if block.executed)
+    async with twisted_nodes(chain, endpoints) as nodes:
+        for node in nodes:
+            node.twist = unknown_field
+        async with adapter(*(at(node) for node in nodes), quorum=quorum) as reader:
+            await reader.connect()
+            for node in nodes:
+                node.paths.clear()
+            await blocks_of(reader, head, head)
+            assert reader.unproved_blocks == 1
+            for node in nodes:
+                assert node.paths.count("wallet/getblockbynum") == 1
+
+
+@pytest.mark.pitfall("P80")
+async def test_a_single_endpoint_that_gives_fewer_transactions_than_it_counts_is_not_believed() -> (
+    None
+):
+    chain, _ = busy_chain()
+    block = max(chain.branch(1), key=lambda block: len(block.executed))
+    whole = len(block.executed)
+
+    def partial(path: str, question: dict[str, Any], said: Any) -> Any:
+        if path.endswith("getblockbynum"):
+            said["transactions"].pop()
+        return said[:-1] if "infobyblocknum" in path else said
+
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
+        await reader.connect()
+        node.twist = partial
+        gave = f"gave {whole - 1} of the {whole} transactions of block {block.number}"
+        with pytest.raises(Unavailable, match=gave):
+            await blocks_of(reader, block.number, block.number)
+        assert reader.unproved_blocks == 0
+
+
 @pytest.mark.pitfall("P80")
 async def test_a_root_that_json_cannot_rebuild_is_not_taken_where_another_can() -> None:
     chain, _ = busy_chain()
@@ -402,6 +444,19 @@ async def test_a_root_that_json_cannot_rebuild_is_not_taken_where_another_can() 
         with pytest.raises(Unavailable, match="says another thing"):
             await blocks_of(reader, 1, head)
         assert reader.unproved_blocks == 0
+
+
+async def test_heads_come_without_their_transactions() -> None:
+    chain, _ = busy_chain()
+    async with twisted_nodes(chain) as (node,), adapter(at(node)) as reader:
+        await reader.connect()
+        node.questions.clear()
+        node.paths.clear()
+        await reader.tip()
+        await reader.finalized()
+        await reader.header(chain.head.number)
+        assert node.paths == ["wallet/getblock", "walletsolidity/getblock", "wallet/getblock"]
+        assert not any(question["detail"] for question in node.questions)
 
 
 async def test_a_header_that_does_not_prove_is_not_believed() -> None:

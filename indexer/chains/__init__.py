@@ -101,6 +101,7 @@ class Chain(Protocol):
     """One followed network over its endpoints."""
 
     codec: Codec
+    unproved_blocks: int  # counted since it was made: taken though their proof is incomplete (P80)
 
     async def connect(self) -> str:
         """Check every endpoint's network and what it can serve; return the chain's identity.

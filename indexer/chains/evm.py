@@ -80,6 +80,7 @@ class EvmChain:
 
     def __init__(self, settings: EvmSettings, transport: Transport | None = None) -> None:
         self.codec: Codec = EvmCodec()
+        self.unproved_blocks = 0  # one that does not prove is not taken
         self._settings = settings
         self._transport = transport or Transport()
         self._rpc = JsonRpc(self._transport)

@@ -60,6 +60,7 @@ class UtxoChain:
         self._settings = settings
         self._network: Parameters = NETWORKS[settings.coin, settings.chain]
         self.codec: Codec = UtxoCodec(self._network)
+        self.unproved_blocks = 0  # one that does not prove is not taken
         self._transport = transport or Transport()
         self._node = UtxoNode(JsonRpc(self._transport), self._transport)
         self._endpoints = Endpoints(
