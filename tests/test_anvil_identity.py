@@ -103,8 +103,11 @@ async def test_while_finality_stalls_nothing_is_credited_by_depth(dsn: str, tmp_
         await w.node.pay(ALICE, 1)
         with w.proxy.fault(faults.Scripted(stalled)) as fault:
             await w.mine(2 * EPOCH + 10)
-            await asyncio.sleep(0.3)
-            assert fault.hits
+
+            async def asked() -> bool:
+                return bool(fault.hits)
+
+            await w.until(asked, "nobody asked what is final")
             assert [row["status"] for row in await w.deposits()] == ["detected"]
         await w.mine()
         await w.until_all("finalized")

@@ -16,7 +16,8 @@ from tests.harness.anvil import EPOCH, anvil
 from tests.harness.api import Client
 from tests.harness.contracts import Deployed, contracts
 from tests.harness.engine import ADMIN_KEY, engine
-from tests.harness.world import CONFIRMATIONS, World, network, open_account, started, world
+from tests.harness.scene import CONFIRMATIONS, open_account, started
+from tests.harness.world import World, network, world
 
 pytestmark = pytest.mark.node
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.contracts import contracts
-from tests.harness.world import NETWORK, World, open_account, world
+from tests.harness.scene import open_account
+from tests.harness.world import NETWORK, World, world
 
 pytestmark = pytest.mark.node
 

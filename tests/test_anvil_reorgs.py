@@ -11,7 +11,8 @@ from tests.harness import faults
 from tests.harness.anvil import EPOCH, anvil
 from tests.harness.api import Client
 from tests.harness.engine import ADMIN_KEY, Engine, engine
-from tests.harness.world import NETWORK, WINDOW, World, network, open_account, started, world
+from tests.harness.scene import WINDOW, open_account, started
+from tests.harness.world import NETWORK, World, network, world
 
 pytestmark = pytest.mark.node
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.harness.api import ApiError
 from tests.harness.contracts import Deployed, contracts
-from tests.harness.world import CONFIRMATIONS, NETWORK, World, open_account, world
+from tests.harness.scene import CONFIRMATIONS, open_account
+from tests.harness.world import NETWORK, World, world
 
 pytestmark = pytest.mark.node
 

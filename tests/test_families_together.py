@@ -13,8 +13,9 @@ from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.tron_chain import SimulatedTron
 from tests.harness.api import Client
 from tests.harness.engine import ADMIN_KEY, engine
+from tests.harness.scene import LOOK, PATIENCE, POLL, started
 from tests.harness.tron import Twisted, twisted_nodes
-from tests.harness.world import LOOK, PATIENCE, POLL, network, started
+from tests.harness.world import network
 
 SECONDS = 3.0  # in which a network must follow a block while the other's node is gone
 

@@ -54,7 +54,7 @@ async def test_kill_9_at_random_moments_loses_and_doubles_nothing(dsn: str, tmp_
         await living
         await w.mine(QUIET_BLOCKS)
         assert len(await w.agree()) > 10
-        for types in (await w.types()).values():
+        for types in (await w.histories()).values():
             for before, after in zip([None, *types], types, strict=False):
                 assert after in FOLLOWS[before], types
         w.receiver.fail = 0.0

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from indexer.devnet.evm_contracts import Disperser, Token, call_data
+from tests.harness.scene import LOOK
 from tests.harness.tron import TronWorld, Twist, tron_world
-from tests.harness.world import LOOK
 
 ALICE: Final = b"\xa1" * 20
 HITS: Final = 2  # times that a fault must strike
@@ -147,7 +147,8 @@ async def test_after_the_fault_every_deposit_is_there_once_and_during_it_none_is
             await w.nothing_wrong()
         await w.mine(2)
         assert len(await w.agree()) == 6
-        assert {tuple(types) for types in (await w.types()).values()} == {("detected", "confirmed")}
+        histories = (await w.histories()).values()
+        assert set(map(tuple, histories)) == {("detected", "confirmed")}
 
 
 @pytest.mark.parametrize("name", list(FAULTS)[::3])

@@ -108,14 +108,15 @@ async def test_a_fork_at_the_head_is_quiet_where_it_is_mined_again(
             again = w.chain.send(payer, ALICE, depth)
             gone = w.chain.send(payer, ALICE, 1_000)
             await w.mine(depth)
-            told = await w.types()
+            before = await w.histories()
             w.chain.reorg(depth, longer=1, cancel={gone.hash})
             await w.follow()
             rows = {row["transactionHash"]: row for row in await w.deposits()}
             kept, lost = rows[again.hash.hex()], rows[gone.hash.hex()]
-            assert (await w.types())[kept["id"]][: len(told[kept["id"]])] == told[kept["id"]]
-            assert "orphaned" not in (await w.types())[kept["id"]]
-            assert (lost["status"], (await w.types())[lost["id"]][-1]) == ("orphaned", "orphaned")
+            told, known = await w.histories(), before[kept["id"]]
+            assert told[kept["id"]][: len(known)] == known
+            assert "orphaned" not in told[kept["id"]]
+            assert (lost["status"], told[lost["id"]][-1]) == ("orphaned", "orphaned")
             await w.agree()
         await w.delivered()
 
@@ -136,7 +137,7 @@ async def test_what_waits_for_finality_waits_while_it_stalls(dsn: str, tmp_path:
             return [each["status"] for each in await w.deposits()] == ["finalized"]
 
         await w.until(final, "it never was finalized")
-        assert list((await w.types()).values()) == [["detected", "confirmed", "finalized"]]
+        assert list((await w.histories()).values()) == [["detected", "confirmed", "finalized"]]
 
 
 @pytest.mark.pitfall("P76", "P86")
@@ -153,7 +154,7 @@ async def test_a_node_that_lags_delays_and_loses_nothing(dsn: str, tmp_path: Pat
             node.node.hidden = node.node.without_infos = 0
         await w.mine(2)
         assert len(await w.agree()) == 8
-        assert set(map(tuple, (await w.types()).values())) == {("detected", "confirmed")}
+        assert set(map(tuple, (await w.histories()).values())) == {("detected", "confirmed")}
 
 
 @pytest.mark.parametrize("quorum", [1, 2])

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import asyncpg
 import orjson
 from aiohttp import web
 
@@ -20,14 +17,10 @@ from indexer.chains.tron_codec import TronCodec
 from indexer.devnet.tron_chain import SimulatedTron
 from indexer.devnet.tron_node import TronNode
 from indexer.devnet.truth import deposits_due
-from tests.harness.api import Client
-from tests.harness.engine import ADMIN_KEY, LOG_TAIL, Engine, engine
-from tests.harness.receiver import Receiver, receiver
+from tests.harness.scene import CONFIRMATIONS, POLL, WINDOW, Scene, installed
 from tests.harness.server import serve
-from tests.harness.world import HURRY, LOOK, PATIENCE, POLL, SETTLED, open_account, started
 
 NETWORK: Final = "tron"
-CONFIRMATIONS: Final = 2
 FINALITY: Final = 12  # blocks between head and solidified block
 
 CODEC: Final = TronCodec()
@@ -90,19 +83,17 @@ async def twisted_nodes(chain: SimulatedTron, number: int = 1) -> AsyncIterator[
 
 
 @dataclass
-class TronWorld:
+class TronWorld(Scene):
     """What a scenario acts on and looks at."""
 
     chain: SimulatedTron
     nodes: list[Twisted]
-    engine: Engine
-    receiver: Receiver
-    admin: Client
-    account: Client
-    database: asyncpg.Connection
     first: int = 0  # height that the addresses are covered from
     addresses: list[bytes] = field(default_factory=list)
     assets: list[bytes] = field(default_factory=lambda: [NATIVE])
+
+    async def head(self) -> bytes:
+        return self.chain.head.hash
 
     async def watch(self, *keys: bytes, **fields: Any) -> None:
         entries = [{"address": CODEC.format_address(key), **fields} for key in keys]
@@ -120,51 +111,6 @@ class TronWorld:
         for _ in range(blocks):
             self.chain.mine()
         await self.follow()
-
-    async def follow(self) -> None:
-        """Wait until the engine stands at the chain's head and has nothing left to do there."""
-
-        async def there() -> bool:
-            head = self.chain.head.hash
-            return bool(await self.database.fetchval(SETTLED, NETWORK, head))
-
-        await self.until(there, "the engine did not reach the chain's head")
-
-    async def until(self, done: Callable[[], Awaitable[bool]], otherwise: str) -> None:
-        end = time.monotonic() + PATIENCE
-        while not await done():
-            assert time.monotonic() < end, f"{otherwise}\n{self.engine.log[-LOG_TAIL:]}"
-            await asyncio.sleep(LOOK)
-
-    async def until_state(self, state: str) -> None:
-        async def in_it() -> bool:
-            items = (await self.admin.get("/v1/networks"))["items"]
-            return state in [each["state"] for each in items if each["network"] == NETWORK]
-
-        await self.until(in_it, f"the network never was {state}")
-
-    async def delivered(self) -> None:
-        """Wait until no callback is left to send; a test does not wait out the retry schedule."""
-
-        async def nothing_left() -> bool:
-            await self.database.execute(HURRY)
-            return not await self.database.fetchval("select count(*) from delivery")
-
-        await self.until(nothing_left, "callbacks are left over")
-        self.receiver.check()
-
-    async def deposits(self) -> list[dict[str, Any]]:
-        """The account's deposits, oldest first."""
-        return (await self.account.all("/v1/deposits"))[::-1]
-
-    async def types(self) -> dict[str, list[str]]:
-        """The types of each deposit's events so far, without `deposit.`."""
-        found: dict[str, list[str]] = {}
-        for each in await self.account.events():
-            types = found.setdefault(each["data"]["id"], [])
-            types.append(each["type"].removeprefix("deposit."))
-            assert each["data"]["sequence"] == len(types)
-        return found
 
     async def agree(self) -> list[dict[str, Any]]:
         """Exactly what the chain moved stands, with its amounts and blocks; those rows."""
@@ -225,18 +171,14 @@ async def tron_world(
             "family": "tron",
             "endpoints": [node.url for node in serving],
             "confirmations": CONFIRMATIONS,
-            "reorg_window": 40,
+            "reorg_window": WINDOW,
             "poll_interval": POLL,
             **settings,
         }
-        running = await enter(engine(folder, dsn, {NETWORK: network}, inside=inside))
-        calls = await enter(receiver(fail, delay))
-        database = await asyncpg.connect(dsn)
-        stack.push_async_callback(database.close)
-        admin = await enter(Client(running.base, ADMIN_KEY))
-        await started(admin, NETWORK)
-        account = await enter(Client(running.base, await open_account(admin)))
-        world = TronWorld(chain, serving, running, calls, admin, account, database)
-        made = await account.post("/v1/endpoints", {"url": calls.url})
-        calls.secrets.append(made["secret"])
+        parts = await enter(
+            installed(dsn, folder, NETWORK, network, inside=inside, fail=fail, delay=delay)
+        )
+        world = TronWorld(*parts, chain, serving)
+        await world.subscribe()
+        await world.follow()
         yield world

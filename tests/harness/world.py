@@ -1,43 +1,20 @@
-"""A whole installation around one chain: node, engine, account, endpoint, receiver."""
+"""A whole installation around one EVM chain: node, engine, account, endpoint, receiver."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
-
 from tests.harness.anvil import Anvil, anvil
-from tests.harness.api import Client
 from tests.harness.contracts import Deployed, contracts
-from tests.harness.engine import ADMIN_KEY, LOG_TAIL, Engine, engine
 from tests.harness.oracle import NATIVE, Found, Identity, Oracle
 from tests.harness.proxy import Proxy, proxy
-from tests.harness.receiver import Receiver, receiver
+from tests.harness.scene import CONFIRMATIONS, POLL, WINDOW, Scene, installed
 
 NETWORK: Final = "ethereum"
-PATIENCE: Final = 30.0  # seconds until what must happen has happened
-LOOK: Final = 0.03  # seconds between two looks
-CONFIRMATIONS: Final = 2
-WINDOW: Final = 40  # blocks that may be replaced
-POLL: Final = 0.05  # seconds
-
-# Whether the follower is at a block, and has nothing left to activate or to scan.
-SETTLED: Final = """
-    select c.hash = $2
-       and not exists (select from watched_address where network = $1 and state = 'pending')
-       and not exists (select from coin where network = $1 and state = 'pending')
-       and not exists (select from scan where network = $1 and state = 'open')
-      from cursor c where network = $1
-"""
-
-# Deliveries that wait for their next attempt, and are not being attempted, are due now.
-HURRY: Final = "update delivery set due_at = clock() where lease_token is null"
 
 
 def network(*urls: str, **settings: Any) -> dict[str, Any]:
@@ -57,18 +34,16 @@ def network(*urls: str, **settings: Any) -> dict[str, Any]:
 
 
 @dataclass
-class World:
+class World(Scene):
     """What a scenario acts on and looks at."""
 
     node: Anvil
     proxy: Proxy
-    engine: Engine
-    receiver: Receiver
-    admin: Client
-    account: Client
-    database: asyncpg.Connection
     watched: dict[str, int] = field(default_factory=dict)  # lower-case address: covered from
     coins: dict[str, int] = field(default_factory=dict)  # lower-case contract: covered from
+
+    async def head(self) -> bytes:
+        return bytes.fromhex((await self.node.head())["hash"][2:])
 
     async def watch(self, *addresses: str, **fields: Any) -> int:
         """Register addresses; `coveredFrom`."""
@@ -97,13 +72,6 @@ class World:
         await self.list_coin(made, **settings)
         return made
 
-    async def subscribe(self, events: list[str] | None = None) -> None:
-        """An endpoint of the account at the receiver."""
-        body: dict[str, Any] = {"url": self.receiver.url}
-        if events is not None:
-            body["events"] = events
-        self.receiver.secrets.append((await self.account.post("/v1/endpoints", body))["secret"])
-
     async def mine(self, blocks: int = 1) -> int:
         """Mine, and wait until the engine is there; the height."""
         height = await self.node.mine(blocks)
@@ -126,65 +94,6 @@ class World:
                 await self.node.put(raw)
                 await self.node.mine()
             return await self.node.mine(max(1, depth + 1 - len(branch)))
-
-    async def types(self, deposit: str) -> list[str]:
-        """The types of a deposit's events so far, without `deposit.`."""
-        events = [each for each in await self.account.events() if each["data"]["id"] == deposit]
-        numbers = [each["data"]["sequence"] for each in events]
-        assert numbers == list(range(1, len(events) + 1)), numbers
-        return [each["type"].removeprefix("deposit.") for each in events]
-
-    async def follow(self) -> None:
-        """Wait until the engine stands at the node's head and has nothing left to do there."""
-        head = bytes.fromhex((await self.node.head())["hash"][2:])
-
-        async def there() -> bool:
-            return bool(await self.database.fetchval(SETTLED, NETWORK, head))
-
-        await self.until(there, "the engine did not reach the node's head")
-
-    async def until(
-        self, done: Callable[[], Awaitable[bool]], otherwise: str, patience: float = PATIENCE
-    ) -> None:
-        """Wait until `done`; a failure shows the end of the engine's log."""
-        end = time.monotonic() + patience
-        while not await done():
-            assert time.monotonic() < end, f"{otherwise}\n{self.engine.log[-LOG_TAIL:]}"
-            await asyncio.sleep(LOOK)
-
-    async def delivered(self, patience: float = PATIENCE) -> None:
-        """Wait until no callback is left to send; a test does not wait out the retry schedule."""
-
-        async def nothing_left() -> bool:
-            await self.database.execute(HURRY)
-            return not await self.database.fetchval("select count(*) from delivery")
-
-        await self.until(nothing_left, "callbacks are left over", patience)
-        self.receiver.check()
-
-    async def deposits(self, **query: str) -> list[dict[str, Any]]:
-        """The account's deposits, oldest first."""
-        return (await self.account.all("/v1/deposits", **query))[::-1]
-
-    async def until_all(self, status: str) -> None:
-        """Wait until every deposit is in a state: finality comes with the poll after a block's."""
-
-        async def in_it() -> bool:
-            return {row["status"] for row in await self.deposits()} == {status}
-
-        await self.until(in_it, f"the deposits never were {status}")
-
-    async def state(self) -> str:
-        """The network's state by the API."""
-        items = (await self.admin.get("/v1/networks"))["items"]
-        found: str = next(each["state"] for each in items if each["network"] == NETWORK)
-        return found
-
-    async def until_state(self, state: str) -> None:
-        async def in_it() -> bool:
-            return await self.state() == state
-
-        await self.until(in_it, f"the network never was {state}")
 
     async def agree(self, *, traces: bool = False) -> dict[Identity, dict[str, Any]]:
         """Promises 1 to 3: exactly the chain's deposits stand, with its amounts and blocks.
@@ -237,14 +146,18 @@ async def world(
         enter = stack.enter_async_context
         node, before = await enter(_chain()) if chain is None else chain
         urls = [before.url, node.url] if honest else [before.url]
-        networks = {NETWORK: network(*urls, **settings)}
-        running = await enter(engine(folder, dsn, networks, inside=inside))
-        calls = await enter(receiver(fail, delay))
-        database = await asyncpg.connect(dsn)
-        stack.push_async_callback(database.close)
-        admin = await enter(Client(running.base, ADMIN_KEY))
-        account = await enter(Client(running.base, await open_account(admin)))
-        made = World(node, before, running, calls, admin, account, database)
+        parts = await enter(
+            installed(
+                dsn,
+                folder,
+                NETWORK,
+                network(*urls, **settings),
+                inside=inside,
+                fail=fail,
+                delay=delay,
+            )
+        )
+        made = World(*parts, node, before)
         await made.subscribe(events)
         await made.follow()
         yield made
@@ -255,22 +168,3 @@ async def _chain() -> AsyncIterator[tuple[Anvil, Proxy]]:
     async with anvil() as node, proxy(node.url) as before:
         await node.mine()
         yield node, before
-
-
-async def started(admin: Client, *networks: str) -> None:
-    """Wait until each network follows its chain."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            items = (await admin.get("/v1/networks"))["items"]
-            following = {each["network"] for each in items if each["state"] == "following"}
-            if following >= set(networks):
-                return
-            await asyncio.sleep(LOOK)
-
-
-async def open_account(admin: Client, name: str = "shop") -> str:
-    """A new account; a key of it that may do everything."""
-    made = await admin.post("/v1/accounts", {"name": name, "id": name})
-    scopes = {"scopes": ["read", "write"]}
-    key: str = (await admin.post(f"/v1/accounts/{made['id']}/keys", scopes))["key"]
-    return key
