@@ -2,7 +2,10 @@
 
 No object is made for a transaction, an input or a witness. An id is the hash of slices of the
 block; output scripts are collected in one flat list, so that all of them can be looked up at once.
-What only a hit needs (amounts, inputs) is read later, from the offsets kept here.
+What only a hit needs (amounts, inputs) is read later, from the offsets kept here, and so are the
+witnesses, for their proof.
+
+Lengths below 253, nearly all of them, are read in place: calls are what takes the time here.
 
 Every byte must be accounted for: what is left over, or runs beyond the end, is `Malformed`.
 """
@@ -10,6 +13,7 @@ Every byte must be accounted for: what is left over, or runs beyond the end, is 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -20,8 +24,9 @@ from indexer.chains.utxo_wire import Malformed, compact_size
 HEADER_BYTES: Final = 80
 OUTPOINT_BYTES: Final = 36
 WITNESS, MWEB = 1, 8  # bits of the flag after the marker
+FLAGS: Final = (WITNESS,)  # that a transaction may have
+MWEB_FLAGS: Final = (WITNESS, MWEB, WITNESS | MWEB)  # … on a network with extension blocks
 AUXPOW: Final = 0x100  # bit of a header's version: merge-mined
-NO_WITNESS: Final = bytes(32)  # stands for the coinbase in the tree of witness hashes
 
 _sha256: Final = hashlib.sha256
 
@@ -45,8 +50,8 @@ class RawBlock:
     raw: bytes
     auxpow: AuxPow | None = None
     txids: list[bytes] = field(default_factory=list)  # in the order of the hash function
-    wtxids: list[bytes] = field(default_factory=list)  # with the coinbase's as zeros
     starts: list[int] = field(default_factory=list)  # of each transaction
+    end: int = 0  # of the last one
     outputs: list[int] = field(default_factory=list)  # how many stand before each transaction's
     scripts: list[bytes] = field(default_factory=list)  # of all outputs
     places: list[int] = field(default_factory=list)  # of all outputs
@@ -64,18 +69,14 @@ def parse_block(raw: bytes, network: Parameters) -> RawBlock:
     try:
         block.auxpow, at = _header(raw, network)
         count, at = compact_size(raw, at)
-        for _ in range(count):
-            if block.hogex:
-                raise Malformed("a transaction follows the one that closes the extension block")
-            at = _transaction(block, at, mweb=network.mweb)
+        at = _transactions(block, count, at, MWEB_FLAGS if network.mweb else FLAGS)
+        block.end = at
         if block.hogex:
             at = end_of_extension(raw, at)
     except IndexError:
         raise Malformed("a block breaks off") from None
     if at != len(raw):
         raise Malformed(f"a block is {at} bytes long, {len(raw)} came")
-    if block.wtxids:
-        block.wtxids[0] = NO_WITNESS
     return block
 
 
@@ -101,41 +102,44 @@ def _header(raw: bytes, network: Parameters) -> tuple[AuxPow | None, int]:
     return _auxpow(raw, HEADER_BYTES)
 
 
-def _transaction(block: RawBlock, start: int, *, mweb: bool) -> int:
-    """Note a transaction; returns where it ends."""
-    raw = block.raw
-    flag, body = body_of(raw, start)
-    if body != start + 4 and flag not in ((WITNESS, MWEB, WITNESS | MWEB) if mweb else (WITNESS,)):
-        raise Malformed(f"a transaction has the unknown flag {flag}")
-    block.starts.append(start)
-    block.outputs.append(len(block.scripts))
-    inputs, at = compact_size(raw, body)
-    at = _outputs(block, skip_inputs(raw, at, inputs))
-    if not flag:
-        at += 4
-        txid = wtxid = _sha256(_sha256(raw[start:at]).digest()).digest()
-    else:
-        stripped = raw[start : start + 4] + raw[body:at]
-        if flag & WITNESS:
-            block.witnesses += 1
-            at = _skip_witness(raw, at, inputs)
-        witnessed = raw[body:at]
-        if flag & MWEB:
-            if raw[at] != 0:
-                raise Malformed("a transaction in a block carries its part of the extension block")
-            block.hogex = True
-            at += 1
-        locktime = raw[at : at + 4]
-        at += 4
-        txid = wtxid = _sha256(_sha256(stripped + locktime).digest()).digest()
-        if flag == WITNESS:
-            wtxid = _sha256(_sha256(raw[start:at]).digest()).digest()
-        elif flag & WITNESS:
-            marked = raw[start : start + 4] + b"\0\1" + witnessed + locktime
-            wtxid = _sha256(_sha256(marked).digest()).digest()
-    block.txids.append(txid)
-    block.wtxids.append(wtxid)
+def _transactions(block: RawBlock, count: int, at: int, flags: Collection[int]) -> int:
+    """Note so many transactions, from `at`; returns where the last one ends."""
+    raw, scripts, places = block.raw, block.scripts, block.places
+    for _ in range(count):
+        if block.hogex:
+            raise Malformed("a transaction follows the one that closes the extension block")
+        start = at
+        flag, body = body_of(raw, start)
+        if body != start + 4 and flag not in flags:
+            raise Malformed(f"a transaction has the unknown flag {flag}")
+        block.starts.append(start)
+        block.outputs.append(len(scripts))
+        inputs, at = raw[body], body + 1
+        if inputs >= 253:
+            inputs, at = compact_size(raw, body)
+        at = _outputs(raw, skip_inputs(raw, at, inputs), scripts, places)
+        if not flag:
+            at += 4
+            hashed = raw[start:at]
+        else:
+            stripped = raw[start : start + 4] + raw[body:at]
+            if flag & WITNESS:
+                block.witnesses += 1
+                at = _skip_witness(raw, at, inputs)
+            if flag & MWEB:
+                at = _close(block, at)
+            hashed = stripped + raw[at : at + 4]
+            at += 4
+        block.txids.append(_sha256(_sha256(hashed).digest()).digest())
     return at
+
+
+def _close(block: RawBlock, at: int) -> int:
+    """Past the empty byte of the transaction that pays into and out of the extension block."""
+    if block.raw[at] != 0:
+        raise Malformed("a transaction in a block carries its part of the extension block")
+    block.hogex = True
+    return at + 1
 
 
 def body_of(raw: bytes, start: int) -> tuple[int, int]:
@@ -155,9 +159,10 @@ def skip_inputs(raw: bytes, at: int, count: int) -> int:
     return at
 
 
-def _outputs(block: RawBlock, at: int) -> int:
-    raw, scripts, places = block.raw, block.scripts, block.places
-    count, at = compact_size(raw, at)
+def _outputs(raw: bytes, at: int, scripts: list[bytes], places: list[int]) -> int:
+    count, at = raw[at], at + 1
+    if count >= 253:
+        count, at = compact_size(raw, at - 1)
     for _ in range(count):
         places.append(at)
         size = raw[at + 8]
@@ -172,8 +177,7 @@ def _outputs(block: RawBlock, at: int) -> int:
 
 def _skip_witness(raw: bytes, at: int, inputs: int) -> int:
     for _ in range(inputs):
-        items = raw[at]
-        at += 1
+        items, at = raw[at], at + 1
         if items >= 253:
             items, at = compact_size(raw, at - 1)
         for _ in range(items):
@@ -188,7 +192,7 @@ def _skip_witness(raw: bytes, at: int, inputs: int) -> int:
 
 def _auxpow(raw: bytes, at: int) -> tuple[AuxPow, int]:
     coinbase = RawBlock(raw)
-    end = _transaction(coinbase, at, mweb=False)
+    end = _transactions(coinbase, 1, at, FLAGS)
     inputs, first = compact_size(raw, body_of(raw, at)[1])
     if inputs != 1:
         raise Malformed("the parent block's coinbase has not one input")

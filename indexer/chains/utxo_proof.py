@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
+from operator import eq
 from typing import Final
 
 from indexer.chains.rpc import EndpointFailed
 from indexer.chains.utxo_network import Parameters
-from indexer.chains.utxo_parse import AUXPOW, AuxPow, RawBlock, body_of, skip_inputs
+from indexer.chains.utxo_parse import (
+    AUXPOW,
+    MWEB,
+    WITNESS,
+    AuxPow,
+    RawBlock,
+    body_of,
+    skip_inputs,
+)
 from indexer.chains.utxo_wire import compact_size
 
 COMMITMENT: Final = bytes.fromhex("6a24aa21a9ed")  # what a witness commitment's script begins with
 MERGED_MINING: Final = bytes.fromhex("fabe6d6d")
 CHAIN_BRANCH: Final = 30  # hashes, at most
 ROOT_WITHIN: Final = 20  # bytes of the parent coinbase's script, without the mark before the root
+NO_WITNESS: Final = bytes(32)  # stands for the coinbase in the tree of witness hashes
 NO_OUTPOINT: Final = bytes(32) + b"\xff\xff\xff\xff"  # what a coinbase spends
 
 _sha256: Final = hashlib.sha256
@@ -86,14 +97,14 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Raises NotProved where two equal neighbours are hashed: a doubled tail has the same root."""
     level = list(leaves)
     while len(level) > 1:
-        pairs = zip(level[::2], level[1::2], strict=False)
-        if any(left == right for left, right in pairs):
+        lefts, rights = level[::2], level[1::2]
+        if any(map(eq, lefts, rights)):
             raise NotProved("a block repeats transactions under the same root (CVE-2012-2459)")
         if len(level) % 2:
-            level.append(level[-1])
+            rights.append(level[-1])
         level = [
             _sha256(_sha256(left + right).digest()).digest()
-            for left, right in zip(level[::2], level[1::2], strict=True)
+            for left, right in zip(lefts, rights, strict=True)
         ]
     return level[0]
 
@@ -113,8 +124,23 @@ def prove_witnesses(block: RawBlock) -> None:
     reserved = _coinbase_witness(block)
     if reserved is None:
         raise NotProved("a block's coinbase lacks the witness that its commitment needs")
-    if double_sha256(merkle_root(block.wtxids) + reserved) != commitments[-1][6:38]:
+    if double_sha256(merkle_root(witness_ids(block)) + reserved) != commitments[-1][6:38]:
         raise NotProved("a block's witnesses are not those that its coinbase commits to")
+
+
+def witness_ids(block: RawBlock) -> list[bytes]:
+    """Transactions hashed with their witnesses; zeros for the coinbase, which names their root."""
+    raw, ids = block.raw, list(block.txids)
+    for number, (start, end) in enumerate(pairwise([*block.starts, block.end])):
+        flag, body = body_of(raw, start)
+        if not flag & WITNESS:
+            continue
+        whole = raw[start:end]
+        if flag & MWEB:  # its bit and its byte are no part of what Bitcoin hashes
+            whole = raw[start : start + 4] + b"\0\1" + raw[body : end - 5] + raw[end - 4 : end]
+        ids[number] = double_sha256(whole)
+    ids[0] = NO_WITNESS
+    return ids
 
 
 def _coinbase_witness(block: RawBlock) -> bytes | None:
