@@ -427,19 +427,19 @@ begin
      order by v.account, v.position, e.id
        for key share of e
         on conflict do nothing;
-    if not found then
-        return;
+    if found then
+        -- News of a deposit is worth trying what waits before it at once. A row that somebody holds
+        -- is being tried right now; waiting for it would only hold up the indexer.
+        update delivery set due_at = clock()
+         where id in (
+            select earlier.id
+              from delivery made
+              join delivery earlier on earlier.endpoint = made.endpoint
+                                   and earlier.deposit = made.deposit
+                                   and earlier.sequence < made.sequence
+             where made.event = any (event_ids)
+               and earlier.lease_token is null and earlier.due_at > clock()
+               for update of earlier skip locked);
     end if;
-    -- News of a deposit is worth trying what waits before it at once. A row that somebody holds is
-    -- being tried right now; waiting for it would only hold up the indexer.
-    update delivery set due_at = clock()
-     where id in (
-        select earlier.id
-          from delivery made
-          join delivery earlier on earlier.endpoint = made.endpoint and earlier.deposit = made.deposit
-                               and earlier.sequence < made.sequence
-         where made.event = any (event_ids)
-           and earlier.lease_token is null and earlier.due_at > clock()
-           for update of earlier skip locked);
-    perform pg_notify('depositd_delivery', '');
+    perform pg_notify('depositd_bell', '');  -- streams hear of events that nobody is called about
 end $$;

@@ -4,7 +4,6 @@ signing     Standard Webhooks: make a secret, sign an attempt, verify what arriv
 schedule    when a failed delivery is tried again; Retry-After
 guard       where callbacks may go: URL, DNS answers, every socket address
 store       the SQL: claim, settle, release; endpoints
-bell        NOTIFY wakes
 sender      one bounded POST over kept-alive connections
 settler     outcomes into the database, in batches, kept while it is away
 dispatcher  the loop: claim, sign, send, settle

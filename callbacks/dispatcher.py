@@ -21,7 +21,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from callbacks import bell, store
+from callbacks import store
 from callbacks.answer import Answer
 from callbacks.guard import check_url
 from callbacks.schedule import next_wait, parse_retry_after
@@ -29,6 +29,7 @@ from callbacks.sender import Sender
 from callbacks.settler import Settler
 from callbacks.signing import sign
 from callbacks.store import Claim, Outcome
+from indexer import bell
 from indexer.config import Callbacks
 from indexer.model import Refused, Unavailable
 from indexer.secret import Vault

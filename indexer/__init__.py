@@ -23,6 +23,7 @@ The money path
 What it stands on
     config          settings from TOML and environment (config_source, config_values: its parts)
     database        PostgreSQL: pool, failures by name, schema steps
+    bell            NOTIFY wakes dispatchers and streams
     embedded        a PostgreSQL of our own under data_dir (postgres: its programs)
     secret          what is stored encrypted
     log             one line a unit of work

@@ -13,9 +13,9 @@ from aiohttp import web
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
-from callbacks import bell
 from callbacks.dispatcher import Limits
 from callbacks.schedule import MAX_ATTEMPTS
+from indexer import bell
 from indexer.config import Callbacks
 from indexer.secret import Vault
 from tests import callback_rows as rows

@@ -22,8 +22,10 @@ ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("indexer", "callbacks")
 # Where everything is put together; nothing else knows them, and they alone know callbacks.
 COMPOSITION: Final = {"indexer.__main__", "indexer.cli", "indexer.demo", "indexer.engine"}
-# What callbacks may know: settings, database (its secrets with it) and nouns …
-FOUNDATION: Final = {"indexer.config", "indexer.database", "indexer.model", "indexer.secret"}
+# What callbacks may know: settings, database (its secrets and its bell with it) and nouns …
+FOUNDATION: Final = {
+    f"indexer.{name}" for name in ("bell", "config", "database", "model", "secret")
+}
 # … and its routes also what all routes share, which is none of the indexer's resources.
 ROUTING: Final = {
     f"indexer.api.{name}" for name in ("auth", "context", "errors", "inputs", "pages")

@@ -1,4 +1,7 @@
-"""PostgreSQL's NOTIFY as a bell: a hint that there is work, never the only way to learn of it."""
+"""PostgreSQL's NOTIFY as a bell: a hint that there is news, never the only way to learn of it.
+
+Rung for every transaction with events, for dispatchers and streams alike.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import structlog
 from indexer.database import unavailable_database
 from indexer.model import Unavailable
 
-CHANNEL: Final = "depositd_delivery"
+CHANNEL: Final = "depositd_bell"
 RETRY_SECONDS: Final = 1.0  # between attempts to listen again
 
 log = structlog.get_logger()
