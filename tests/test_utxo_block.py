@@ -31,6 +31,7 @@ from tests.utxo_samples import (
     REGTEST,
     Recorded,
     block,
+    litecoin_block,
     of,
     prove,
     recorded,
@@ -130,6 +131,14 @@ def test_a_litecoin_block_ends_where_its_extension_block_does(sample: Recorded) 
         parse_block(raw + b"\0", sample.network)
     with pytest.raises(Malformed, match="unknown flag 8"):
         parse_block(raw, NETWORKS["btc", "mainnet"])
+
+
+def test_a_witness_is_hashed_without_the_mark_of_an_extension_block() -> None:
+    raw = WITNESSED.raw
+    marked = raw[:4] + b"\0\x09" + raw[6:-4] + b"\0" + raw[-4:]
+    found = parse_block(litecoin_block(marked), NETWORKS["ltc", "regtest"])
+    assert found.txids[-1] == WITNESSED.txid
+    assert witness_ids(found)[-1] == double_sha256(raw)
 
 
 @pytest.mark.pitfall("P102")
