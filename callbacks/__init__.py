@@ -3,6 +3,7 @@
 signing     Standard Webhooks: make a secret, sign an attempt, verify what arrived
 schedule    when a failed delivery is tried again; Retry-After
 guard       where callbacks may go: URL, DNS answers, every socket address
+headers     which headers an endpoint may add to its requests
 store       the SQL: claim, settle, release; endpoints
 sender      one bounded POST over kept-alive connections
 settler     outcomes into the database, in batches, kept while it is away
