@@ -25,7 +25,9 @@ create table account (
     -- Positions given out in the account's feed. Taken last in a transaction, accounts in id order:
     -- the row lock makes the order of positions the order of commit, without gaps.
     position    bigint not null default 0 check (position >= 0),
-    created_at  timestamptz not null default clock()
+    forgotten   bigint not null default 0,  -- positions up to it are no longer kept
+    created_at  timestamptz not null default clock(),
+    check (forgotten between 0 and position)
 );
 
 create type key_scope as enum ('read', 'write', 'admin');
@@ -35,10 +37,51 @@ create table api_key (
     account       text references account,  -- null: an admin key, which belongs to no account
     hash          bytea not null unique check (length(hash) = 32),  -- SHA-256 of a random key
     scopes        key_scope[] not null check (cardinality(scopes) > 0),
+    allowed_ips   cidr[],  -- null: from anywhere
+    secret        bytea,  -- encrypted, bound to the id; where set, requests are signed with it
+    rate_limit    real check (rate_limit > 0),  -- requests a second and process; null: the default
+    expires_at    timestamptz,
+    used_at       timestamptz,  -- to the minute
+    used_from     inet,
     created_at    timestamptz not null default clock(),
     check ((account is null) = ('admin' = any (scopes)))
 );
 create index on api_key (account);
+
+-- Signatures of requests that changed something, until they are too old to be taken again.
+create table used_signature (
+    signature  bytea primary key check (length(signature) = 32),
+    at         timestamptz not null default clock()
+);
+create index on used_signature (at);
+
+-- The answers of creating requests, by their Idempotency-Key; secrets are left out.
+create table idempotency (
+    key_id      text not null,
+    route       text not null,
+    name        text not null,
+    body_hash   bytea not null check (length(body_hash) = 32),
+    status      smallint not null,
+    answer      bytea not null,
+    created_at  timestamptz not null default clock(),
+    primary key (key_id, route, name)
+);
+create index on idempotency (created_at);
+
+-- Who changed what through the API, written with the change itself.
+create table audit (
+    id          bigint generated always as identity primary key,
+    at          timestamptz not null default clock(),
+    account     text,  -- whose; null: the installation's
+    key_id      text not null,
+    address     inet not null,
+    request_id  text not null,
+    action      text not null,  -- method and route
+    target      text not null,  -- the path
+    details     jsonb not null  -- the body, what is secret or long left out
+);
+create index on audit (at desc, id desc);
+create index on audit (account, at desc, id desc);
 
 -- ---------------------------------------------------------------------------- networks
 
@@ -267,6 +310,7 @@ create table event (
     check ((deposit is null) = (sequence is null)),
     check ((deposit is null) = (position is null))
 );
+create index on event (account, created_at);
 
 -- ---------------------------------------------------------------------------- callbacks
 
@@ -285,7 +329,8 @@ create table endpoint (
     coins              text[],  -- null: all
     min_amount         numeric check (min_amount >= 0),  -- in whole coins; null: any
     headers            bytea,  -- encrypted JSON object, bound to the id: a header may be a password
-    rate_limit         real not null default 50 check (rate_limit between 0.1 and 1000),  -- a second
+    rate_limit         double precision not null default 50
+                           check (rate_limit between 0.1 and 1000),  -- deliveries a second
     concurrency        smallint not null default 8 check (concurrency between 1 and 64),
     heartbeat_seconds  integer check (heartbeat_seconds >= 60),
     heartbeat_at       timestamptz,  -- when the next one is due
@@ -340,11 +385,12 @@ create table delivery (
     last_error   text,
     last_status  smallint,
     created_at   timestamptz not null default clock(),
-    unique (endpoint, event),
+    unique (event, endpoint),
     unique (endpoint, deposit, sequence)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index on delivery (endpoint, due_at, id);
-create index on delivery (event);
+create index on delivery (endpoint, created_at, id);
+create index on delivery (endpoint) where resent and attempts = 0;
 
 create type delivery_state as enum (
     'delivered',  -- a complete 2xx head came back
@@ -369,8 +415,9 @@ create table delivery_done (
     primary key (id, done_at)
 ) partition by range (done_at);
 create table delivery_done_default partition of delivery_done default;
-create index on delivery_done (endpoint, event);
-create index on delivery_done (endpoint, id desc);
+create index on delivery_done (event, endpoint);
+create index on delivery_done (endpoint, created_at, id);
+create index on delivery_done (endpoint, created_at, id) where state <> 'delivered';
 
 -- One HTTP request of a delivery; never changed. A day a partition; what finds no partition of its
 -- day goes to the default one, so that a delivery is never acknowledged without its row.
@@ -392,19 +439,32 @@ create table attempt (
 ) partition by range (at);
 create table attempt_default partition of attempt default;
 
--- A range of an endpoint's past that is being sent again, in the order of the feed and paced.
+-- A range of an endpoint's past that is being sent again, in the order of the feed and paced; its
+-- row goes when all of it is on its way.
 create table resend (
     id          bigint generated always as identity primary key,
     endpoint    text not null references endpoint on delete cascade,
     since       timestamptz not null,
     until       timestamptz not null,
     states      text[],  -- of deliveries; null: also events that had none
-    next        bigint not null,  -- position in the feed: everything below is done
+    next        bigint not null,  -- position in the feed: everything below it is done
     last        bigint not null,
-    count       bigint not null,
+    count       bigint not null,  -- of events, when it was asked for
+    next_at     timestamptz not null default clock(),  -- of its next deliveries
     created_at  timestamptz not null default clock()
 );
-create index on resend (endpoint);
+create index on resend (endpoint, id);
+
+-- Whether an endpoint asks for an event of a deposit. One expression without a subquery, so that it
+-- becomes part of the statement that uses it.
+create function asks_for(e endpoint, type text, d deposit, c coin) returns boolean
+language sql stable return
+    case when e.events is null then type <> 'deposit.finalized'
+         else type like any (string_to_array(replace(array_to_string(e.events, ' '), '*', '%'), ' '))
+     end
+    and (e.networks is null or d.network = any (e.networks))
+    and (e.coins is null or d.coin = any (e.coins))
+    and (e.min_amount is null or d.units >= e.min_amount * power(10::numeric, c.decimals));
 
 -- Makes the deliveries of events that this transaction inserted: the one place where the indexer's
 -- events meet the callbacks' endpoints, so that neither package imports the other. The lock on an
@@ -418,12 +478,7 @@ begin
       join coin c on c.id = d.coin
       join endpoint e on e.account = v.account
      where v.id = any (event_ids)
-       and case when e.events is null then v.type <> 'deposit.finalized'
-                else exists (select from unnest(e.events) p
-                              where v.type like replace(replace(p, '_', '\_'), '*', '%')) end
-       and (e.networks is null or d.network = any (e.networks))
-       and (e.coins is null or d.coin = any (e.coins))
-       and (e.min_amount is null or d.units >= e.min_amount * power(10::numeric, c.decimals))
+       and asks_for(e, v.type, d, c)
      order by v.account, v.position, e.id
        for key share of e
         on conflict do nothing;
@@ -437,9 +492,27 @@ begin
               join delivery earlier on earlier.endpoint = made.endpoint
                                    and earlier.deposit = made.deposit
                                    and earlier.sequence < made.sequence
+                                   and not earlier.resent
              where made.event = any (event_ids)
                and earlier.lease_token is null and earlier.due_at > clock()
                for update of earlier skip locked);
     end if;
     perform pg_notify('depositd_bell', '');  -- streams hear of events that nobody is called about
 end $$;
+
+-- Ends live deliveries without a further attempt; returns how many there were.
+create function end_deliveries(ids bigint[], ended delivery_state, why text) returns bigint
+language sql as $$
+    with live as materialized (
+        select id from delivery where id = any (ids) order by id for update
+    ), gone as (
+        delete from delivery d using live where d.id = live.id returning d.*
+    ), done as (
+        insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
+                                   attempts, last_error, last_status, created_at)
+        select id, endpoint, event, deposit, sequence, ended, why, requests, attempts, last_error,
+               last_status, created_at
+          from gone
+    )
+    select count(*) from gone
+$$;

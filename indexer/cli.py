@@ -317,8 +317,10 @@ async def _create_key(chosen: argparse.Namespace, environ: Mapping[str, str]) ->
         _opened(_settings(chosen, environ)) as installation,
         installation.pool.acquire() as connection,
     ):
-        key_id, key = await accounts.create_key(connection, chosen.account, scopes)
-    _print(chosen, {"id": key_id, "key": key}, key)
+        made = await accounts.create_key(
+            connection, installation.vault, chosen.account, scopes
+        )
+    _print(chosen, {"id": made.id, "key": made.key}, made.key)
     return 0
 
 

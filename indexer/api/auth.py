@@ -15,14 +15,19 @@ from typing import Final, Literal
 
 from aiohttp import web
 
+from indexer.api import signature
+from indexer.api.caller import Address, client_address
 from indexer.api.context import context_of
-from indexer.api.errors import Handler, Problem, missing
+from indexer.api.errors import ANSWER_HEADERS, Handler, Problem, missing
+from indexer.api.limits import LIMITS
 
 Scope = Literal["any", "read", "write", "admin"]
 
 KEY_HEADER: Final = "X-Api-Key"
-GUARDED: Final = ("/v1/",)  # every request below these paths needs a key, also one for no route
+# Every request below these paths needs a key, also one for no route.
+GUARDED: Final = ("/v1/", "/api/spot/v1/")
 CONFIGURED_ADMIN: Final = "config"  # the key id of `api.admin_key`
+NOTE_SECONDS: Final = 60.0  # between two notes of a key's use
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Principal:
     key_id: str
     account: str | None  # None: an admin's, which belongs to no account
     scopes: frozenset[str]
+    rate_limit: float | None = None  # requests a second; None: the default
 
     @property
     def admin(self) -> bool:
@@ -43,7 +49,12 @@ class Principal:
 
 PRINCIPAL: Final = web.RequestKey("principal", Principal)
 
-_FIND_KEY: Final = "select id, account, scopes::text[] as scopes from api_key where hash = $1"
+_FIND_KEY: Final = """
+    select id, account, scopes::text[] as scopes, allowed_ips, secret, rate_limit,
+           used_at is null or used_at < clock() - make_interval(secs => $2) as unnoted
+      from api_key where hash = $1 and (expires_at is null or expires_at > clock())
+"""
+_NOTE_USE: Final = "update api_key set used_at = clock(), used_from = $2 where id = $1"
 _ACCOUNT_EXISTS: Final = "select exists (select from account where id = $1)"
 
 
@@ -55,11 +66,21 @@ def hash_key(key: str) -> bytes:
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse whoever has no valid key before anything else is said, then note who it is."""
     if request.path.startswith(GUARDED):
-        request[PRINCIPAL] = await _identify(request)
+        limits, address = request.app[LIMITS], client_address(request)
+        limits.may_guess(address)
+        try:
+            principal = await _identify(request, address)
+        except Problem as problem:
+            if problem.status == 401 and KEY_HEADER in request.headers:
+                limits.guessed_wrong(address)
+            raise
+        request[PRINCIPAL] = principal
+        quota = limits.use(principal.key_id, principal.rate_limit)
+        request[ANSWER_HEADERS] = quota.headers()
     return await handler(request)
 
 
-async def _identify(request: web.Request) -> Principal:
+async def _identify(request: web.Request, address: Address) -> Principal:
     keys = request.headers.getall(KEY_HEADER, [])
     if len(keys) != 1:
         raise Problem(401, f"this needs one {KEY_HEADER} header")
@@ -68,10 +89,17 @@ async def _identify(request: web.Request) -> Principal:
     configured = context.settings.api.admin_key
     if configured is not None and hmac.compare_digest(digest, hash_key(configured)):
         return Principal(CONFIGURED_ADMIN, None, frozenset({"admin"}))
-    row = await context.pool.fetchrow(_FIND_KEY, digest)
+    row = await context.pool.fetchrow(_FIND_KEY, digest, NOTE_SECONDS)
     if row is None:
         raise Problem(401, f"the {KEY_HEADER} is not known here")
-    return Principal(row["id"], row["account"], frozenset(row["scopes"]))
+    if row["allowed_ips"] is not None and not any(address in net for net in row["allowed_ips"]):
+        raise Problem(403, "this key is not allowed from this address")
+    if row["secret"] is not None:
+        secret = context.vault.decrypt(row["secret"], row["id"]).decode()
+        await signature.verify(request, context.pool, secret)
+    if row["unnoted"]:
+        await context.pool.execute(_NOTE_USE, row["id"], address)
+    return Principal(row["id"], row["account"], frozenset(row["scopes"]), row["rate_limit"])
 
 
 def require(

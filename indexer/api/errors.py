@@ -5,6 +5,7 @@ Source of the error's form: the contract's "HTTP API".
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,9 +34,16 @@ CODES: Final = {
     410: "GONE",
     413: "TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
+    422: "UNPROCESSABLE",
+    429: "TOO_MANY_REQUESTS",
     500: "INTERNAL",
     503: "UNAVAILABLE",
 }
+
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+ANSWER_HEADERS: Final = web.RequestKey("answer_headers", dict[str, str])  # for whatever answer
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger(__name__)
 
@@ -77,10 +85,20 @@ class Problem(Exception):
 _STATUS: Final[Mapping[type[Refused], int]] = {Conflict: 409, Absent: 404}
 
 
-def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def dump(data: Any) -> bytes:
     """JSON. `data` holds amounts and times as text already: no float is ever rendered from one."""
+    return orjson.dumps(data)
+
+
+def reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return reply_dumped(dump(data), status, headers)
+
+
+def reply_dumped(
+    body: bytes, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     return web.Response(
-        body=orjson.dumps(data),
+        body=body,
         status=status,
         headers=headers,
         content_type="application/json",
@@ -102,16 +120,27 @@ def missing(what: str, name: str) -> Absent:
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost middleware: whatever happens inside, the caller gets the contract's JSON."""
     start = time.monotonic()
-    response = await _answer(request, handler)
-    write = log.debug if request.method == "GET" and response.status < 500 else log.info
-    write(
-        "api_request",
-        method=request.method,
-        path=request.path,
-        status=response.status,
-        ms=round((time.monotonic() - start) * 1000, 1),
-    )
+    request[REQUEST_ID] = _request_id(request)
+    with structlog.contextvars.bound_contextvars(request_id=request[REQUEST_ID]):
+        response = await _answer(request, handler)
+        if not response.prepared:
+            response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
+            response.headers.update(request.get(ANSWER_HEADERS, {}))
+        write = log.debug if request.method == "GET" and response.status < 500 else log.info
+        write(
+            "api_request",
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            ms=round((time.monotonic() - start) * 1000, 1),
+        )
     return response
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's own, if it is one, so that both sides' logs can be laid side by side."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -132,8 +161,8 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return Problem(400, "the request's body does not arrive as its headers say").answer()
     except Exception:
         # The caller must get JSON and the process must go on: the log has the traceback.
-        number = secrets.token_hex(8)
-        log.exception("api_fault", request_id=number, method=request.method, path=request.path)
+        log.exception("api_fault", method=request.method, path=request.path)
+        number = request[REQUEST_ID]
         return Problem(500, f"a fault of ours, which the log names as {number}").answer()
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from pydantic import (
     ConfigDict,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
 
@@ -87,24 +89,46 @@ def _instant(value: object) -> object:
         raise ValueError("must be a time like 2026-01-31T12:00:00Z") from None
 
 
+def _range(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_network(value)
+    except ValueError:
+        raise ValueError("must be an address range like 203.0.113.0/24") from None
+
+
+def _binary(value: object) -> object:
+    """Of what is no money: a float is good enough."""
+    return float(value) if isinstance(value, int | Decimal) and type(value) is not bool else value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), AfterValidator(_clean)]
 FilterText = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_QUERY_TEXT), AfterValidator(_clean)
 ]
 AmountText = Annotated[str, BeforeValidator(_amount_text), StringConstraints(max_length=320)]
 Instant = Annotated[datetime, BeforeValidator(_instant)]
+IpRange = Annotated[
+    IPv4Network | IPv6Network, BeforeValidator(_range), WithJsonSchema({"type": "string"})
+]
+Rate = Annotated[float, BeforeValidator(_binary)]  # a second
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:
     """The body as `model`; a Problem (400, 413, 415) that names everything wrong with it."""
     if request.content_type != "application/json":
         raise Problem(415, "the body must be JSON, with Content-Type: application/json")
+    return _validate(model, parse_json(await read_raw(request)))
+
+
+async def read_raw(request: web.Request) -> bytes:
+    """The body's bytes, which can be read again. Problem (400) if they don't arrive in time."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            raw = await request.read()
+            return await request.read()
     except TimeoutError:
         raise Problem(400, f"the body did not arrive in {BODY_SECONDS:.0f} s") from None
-    return _validate(model, parse_json(raw))
 
 
 def read_query(request: web.Request, model: type[M]) -> M:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from indexer.api.inputs import FilterText, Query
 from indexer.model import Refused
@@ -16,6 +17,8 @@ DEFAULT_LIMIT: Final = 100  # rows of a page
 MAX_LIMIT: Final = 1000
 MAX_CURSOR: Final = 512  # characters
 MAX_BIGINT: Final = 2**63 - 1
+R = TypeVar("R")
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,6 +28,13 @@ class PageQuery(Query):
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     cursor: str | None = Field(default=None, max_length=MAX_CURSOR)
     account: FilterText | None = None
+
+
+class Page(TypedDict, Generic[R]):
+    """A list's answer; the next page is asked for with `nextCursor`."""
+
+    items: list[R]
+    nextCursor: str | None
 
 
 class Statement:
@@ -61,9 +71,7 @@ class Statement:
         return f"{self.text} {order}"
 
 
-def page(
-    rows: Sequence[Any], query: PageQuery, key: str, render: Callable[[Any], dict[str, Any]]
-) -> dict[str, Any]:
+def page(rows: Sequence[Any], query: PageQuery, key: str, render: Callable[[Any], R]) -> Page[R]:
     """The reply of a list whose rows have `created_at` and the tie-breaker `key`."""
     shown = rows[: query.limit]
     more = len(rows) > query.limit

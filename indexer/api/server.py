@@ -17,6 +17,8 @@ from indexer.api.auth import authenticate
 from indexer.api.context import CONTEXT, Context
 from indexer.api.errors import answer_errors
 from indexer.api.inputs import MAX_BODY
+from indexer.api.limits import LIMITS, Limits
+from indexer.api.operation import Routes
 from indexer.model import Refused
 
 SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
@@ -36,12 +38,18 @@ http_log.addFilter(_is_no_parse_error)
 RESOURCES: Final = (accounts, addresses, coins, deposits, events, health, networks)
 
 
-def build(context: Context, added: Iterable[web.RouteTableDef] = ()) -> web.Application:
+def build(
+    context: Context, added: Iterable[web.RouteTableDef] = (), limits: Limits | None = None
+) -> web.Application:
     """The application: this package's resources and the `added` routes."""
     app = web.Application(middlewares=[answer_errors, authenticate], client_max_size=MAX_BODY)
     app[CONTEXT] = context
+    app[LIMITS] = limits or Limits()
     for routes in (*(resource.routes for resource in RESOURCES), *added):
-        app.add_routes(routes)
+        if isinstance(routes, Routes):
+            app.add_routes(web.route(op.method, op.path, op.handle) for op in routes)
+        else:
+            app.add_routes(routes)
     return app
 
 

@@ -166,7 +166,8 @@ async def test_a_tampered_cursor_is_refused(world: World, subtests: pytest.Subte
 async def test_a_fault_of_ours_is_told_by_a_number_and_nothing_else(world: World) -> None:
     world.node_fails = RuntimeError("the secret is Xyzzy")
     body = {"network": "ethereum", "contractAddress": USDT}
-    with structlog.testing.capture_logs() as logs:
+    merged = [structlog.contextvars.merge_contextvars]
+    with structlog.testing.capture_logs(processors=merged) as logs:
         answer = await world.admin.put("/v1/coins/precreate-token", body)
     assert (answer.status, answer.body["code"]) == (500, "INTERNAL")
     assert "Xyzzy" not in answer.error

@@ -19,6 +19,7 @@ from multidict import CIMultiDict
 from indexer import config, coverage, cursors
 from indexer.api import accounts
 from indexer.api.context import Context
+from indexer.api.limits import Limits
 from indexer.api.server import build
 from indexer.booking import Booking, Found
 from indexer.chains import NATIVE, Header, Token, Transfer
@@ -145,7 +146,8 @@ class World:
             roles=("api",),
             ready=ready,
         )
-        server = TestServer(build(context))
+        unlimited = Limits(rate=100_000.0, guesses=100_000)
+        server = TestServer(build(context, limits=unlimited))
         await server.start_server()
         world = cls(pool, context, server, aiohttp.ClientSession(), {})
         world.admin = world.caller(ADMIN_KEY)
@@ -166,7 +168,8 @@ class World:
             known = await connection.fetchval("select id from account where id = $1", account)
             if known is None:
                 await accounts.create_account(connection, account.title(), account)
-            return (await accounts.create_key(connection, account, scopes))[1]
+            made = await accounts.create_key(connection, self.context.vault, account, scopes)
+            return made.key
 
     def _token(self, network: str, asset: bytes) -> Token:
         self.asked += 1

@@ -1,0 +1,208 @@
+"""A route with all that is promised of it: who may call it, what it takes, what it answers.
+
+One declaration makes the checks before a handler runs, the one transaction that it may write in,
+and its part of the OpenAPI document (`openapi`): neither can say what another doesn't.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, overload
+
+import asyncpg
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+
+from indexer.api import audit
+from indexer.api.auth import PRINCIPAL, Principal, Scope, acting_account, request_account
+from indexer.api.context import Context, context_of
+from indexer.api.errors import Problem, dump, reply_dumped
+from indexer.api.idempotency import Idempotency
+from indexer.api.inputs import Body, FilterText, Query, read_body, read_query
+
+CREATED: Final = 201
+MIN_GZIP_BYTES: Final = 1024  # a smaller answer is not worth it
+
+T = TypeVar("T", bound=BaseModel)
+A = TypeVar("A")
+Handle = Callable[["Call"], Awaitable[A]]
+HandleWith = Callable[["Call", T], Awaitable[A]]
+
+
+class AccountQuery(Query):
+    """What every route takes: the account that an admin acts for."""
+
+    account: FilterText | None = None
+
+
+@dataclass
+class Call:
+    """One request to an operation. Its writes share one transaction, begun when they begin."""
+
+    request: web.Request
+    operation: Operation
+    taken: BaseModel
+    _exits: AsyncExitStack
+    _idempotency: Idempotency | None
+    connection: asyncpg.Connection | None = None
+
+    @property
+    def context(self) -> Context:
+        return context_of(self.request)
+
+    @property
+    def principal(self) -> Principal:
+        return self.request[PRINCIPAL]
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The variables of the route, as the caller wrote them."""
+        return self.request.match_info
+
+    async def account(self) -> str | None:
+        """The one account whose rows this call may see; None: an admin's, across all accounts."""
+        return await request_account(self.request)
+
+    async def acting_account(self) -> str:
+        """The account that this call acts for; an admin must name it."""
+        return await acting_account(self.request)
+
+    async def begin(self) -> asyncpg.Connection:
+        """The connection of the transaction that commits when the handler has returned.
+
+        Everything that asks the network comes before it. What the call changes, its audit row and
+        the answer kept for its `Idempotency-Key` are committed together or not at all.
+        """
+        if self.connection is None:
+            connection = await self._exits.enter_async_context(self.context.pool.acquire())
+            await self._exits.enter_async_context(connection.transaction())
+            if self._idempotency is not None:
+                await self._idempotency.lock(connection)
+            self.connection = connection
+        return self.connection
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`needs` None: no key is asked. `answer` NoneType: nothing but a status."""
+
+    method: str
+    path: str
+    needs: Scope | None
+    takes: type[BaseModel] | None
+    answer: Any
+    status: int
+    tag: str
+    refuses: tuple[int, ...]
+    run: Callable[..., Awaitable[Any]] = field(compare=False)
+
+    @property
+    def changes(self) -> bool:
+        return self.method != hdrs.METH_GET
+
+    @property
+    def has_body(self) -> bool:
+        return self.takes is not None and issubclass(self.takes, Body)
+
+    @property
+    def query(self) -> type[BaseModel]:
+        """The model of its query string."""
+        return AccountQuery if self.takes is None or self.has_body else self.takes
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if self.needs is not None and not request[PRINCIPAL].may(self.needs):
+            raise Problem(403, f"this needs a key with the scope {self.needs!r}")
+        taken = read_query(request, self.query)
+        if self.has_body and self.takes is not None:
+            taken = await read_body(request, self.takes)
+        idempotency = await Idempotency.of(request) if self.status == CREATED else None
+        if idempotency is not None and (kept := await idempotency.kept(context_of(request).pool)):
+            return kept.response()
+        async with AsyncExitStack() as exits:
+            call = Call(request, self, taken, exits, idempotency)
+            answer = await (self.run(call) if self.takes is None else self.run(call, taken))
+            body = b"" if answer is None else dump(answer)
+            if call.connection is not None:
+                await audit.record(call.connection, request, self, taken)
+                if idempotency is not None:
+                    await idempotency.keep(call.connection, self.status, answer)
+        return _response(request, self.status, body)
+
+
+class Routes:
+    """The operations of one resource; `tag` is the document's word for it."""
+
+    def __init__(self, tag: str) -> None:
+        self._tag = tag
+        self._operations: list[Operation] = []
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._operations)
+
+    @overload
+    def operation(
+        self,
+        method: str,
+        path: str,
+        *,
+        needs: Scope | None,
+        answer: type[A],
+        takes: type[T],
+        status: int = 200,
+        refuses: tuple[int, ...] = (),
+    ) -> Callable[[HandleWith[T, A]], HandleWith[T, A]]: ...
+
+    @overload
+    def operation(
+        self,
+        method: str,
+        path: str,
+        *,
+        needs: Scope | None,
+        answer: type[A],
+        takes: None = None,
+        status: int = 200,
+        refuses: tuple[int, ...] = (),
+    ) -> Callable[[Handle[A]], Handle[A]]: ...
+
+    def operation(
+        self,
+        method: str,
+        path: str,
+        *,
+        needs: Scope | None,
+        answer: Any,
+        takes: type[BaseModel] | None = None,
+        status: int = 200,
+        refuses: tuple[int, ...] = (),
+    ) -> Callable[[Any], Any]:
+        """Declares a handler: `takes` is its body (a Body) or its query string (a Query).
+
+        `refuses`: statuses besides those that every operation may answer with.
+        """
+
+        def declare(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+            self._operations.append(
+                Operation(method, path, needs, takes, answer, status, self._tag, refuses, run)
+            )
+            return run
+
+        return declare
+
+
+def _response(request: web.Request, status: int, body: bytes) -> web.StreamResponse:
+    """With a tag that spares an unchanged answer, and compressed where that pays."""
+    if not body:
+        return web.Response(status=204 if status == 200 else status)
+    response = reply_dumped(body, status)
+    if request.method == hdrs.METH_GET:
+        tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+        response.headers[hdrs.ETAG] = tag
+        if request.headers.get(hdrs.IF_NONE_MATCH) == tag:
+            return web.Response(status=304, headers={hdrs.ETAG: tag})
+    if len(body) >= MIN_GZIP_BYTES:
+        response.enable_compression()
+    return response
