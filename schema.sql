@@ -460,7 +460,8 @@ create index on resend (endpoint, id);
 create function asks_for(e endpoint, type text, d deposit, c coin) returns boolean
 language sql stable return
     case when e.events is null then type <> 'deposit.finalized'
-         else type like any (string_to_array(replace(array_to_string(e.events, ' '), '*', '%'), ' '))
+         else type like any (string_to_array(
+                  replace(replace(array_to_string(e.events, ' '), '_', '\_'), '*', '%'), ' '))
      end
     and (e.networks is null or d.network = any (e.networks))
     and (e.coins is null or d.coin = any (e.coins))
