@@ -1,249 +1,285 @@
-"""The engine against a real node in regtest: litecoind, and bitcoind where it is installed."""
+"""The whole engine before a real node in regtest: litecoind, and bitcoind where it is installed."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
-from indexer import config, coverage, origin
-from indexer.chains import NATIVE, Chain, Transfer
-from indexer.chains.families import open_chain
-from indexer.follower import Follower, Outcome
-from indexer.watchset import WatchSet
-from tests.evm_samples import Watching
-from tests.harness.bitcoind import MATURITY, MWEB_HEIGHT, Bitcoind, programs, running
+from indexer.chains.utxo_codec import UtxoCodec
+from indexer.chains.utxo_network import NETWORKS
+from indexer.chains.utxo_script import hash160, p2pkh
+from tests.harness.api import ApiError
+from tests.harness.bitcoind import MINER, MWEB_HEIGHT, USERS, Bitcoind, programs, running
+from tests.harness.utxo import RealWorld, real_world
 
 pytestmark = pytest.mark.bitcoind
 
-NETWORK = "real"
-KINDS = ("legacy", "p2sh-segwit", "bech32")
-each_node = pytest.mark.parametrize(("coin", "program"), programs())
+DEPTHS = range(1, 11)
+PEGOUT_MATURITY = 6  # blocks
 
 
-@dataclass
-class World:
-    """A node, and a follower of it with a database behind."""
-
-    node: Bitcoind
-    chain: Chain
-    follower: Follower
-    pool: asyncpg.Pool
-
-    async def watch(self, *addresses: str) -> None:
-        keys = [coverage.NewAddress(self.chain.codec.parse_address(each)) for each in addresses]
-        async with self.pool.acquire() as connection, connection.transaction():
-            await coverage.register_addresses(connection, NETWORK, "a", keys, silent=False)
-
-    async def follow(self) -> set[Outcome]:
-        """Step until there is nothing to do; what the steps were."""
-        outcomes: set[Outcome] = set()
-        while (outcome := await self.follower.step()) is not Outcome.IDLE:
-            outcomes.add(outcome)
-            assert outcome not in (Outcome.HALTED, Outcome.FORKED), self.follower.reason
-        return outcomes
-
-    async def deposits(self) -> list[dict[str, Any]]:
-        rows = await self.pool.fetch("select * from deposit order by height, tx, ordinal")
-        return [dict(row) for row in rows]
-
-    async def events(self) -> list[str]:
-        rows = await self.pool.fetch("select type from event order by account, position")
-        return [row["type"].removeprefix("deposit.") for row in rows]
+@pytest.fixture(scope="module", params=programs())
+def program(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A coin and its node's program."""
+    found: tuple[str, str] = request.param
+    return found
 
 
-@asynccontextmanager
-async def world(
-    pool: asyncpg.Pool, coin: str, program: str, folder: Path, **more: Any
-) -> AsyncIterator[World]:
-    await pool.execute("insert into network (id, family) values ($1, 'utxo')", NETWORK)
-    await pool.execute("insert into account (id, name) values ('a', 'A')")
-    async with running(program, folder / "node") as node:
-        await node.mine(MATURITY + 10)
-        table = {
-            "id": NETWORK,
-            "family": "utxo",
-            "coin": coin,
-            "chain": "regtest",
-            "endpoints": [node.url],
-            "confirmations": 3,
-            **more,
-        }
-        network = config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
-        chain = open_chain(NETWORK, network)
-        try:
-            await chain.connect()
-            await origin.begin(pool, chain, NETWORK, network)
-            watch = WatchSet(NETWORK, network.reorg_window)
-            follower = Follower(NETWORK, network, chain, pool, watch)
-            yield World(node, chain, follower, pool)
-            await follower.close()
-        finally:
-            await chain.close()
+@pytest.fixture(scope="module")
+def node_url(program: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One node for the module: each test follows it from where it stands."""
+    with running(program[1], tmp_path_factory.mktemp("node") / "node") as url:
+        yield url
 
 
-@each_node
-@pytest.mark.pitfall("P87", "P89", "P93", "P97")
-async def test_each_kind_of_address_and_three_equal_outputs(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
+@pytest.fixture(scope="module")
+def rival_url(program: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(program[1], tmp_path_factory.mktemp("rival") / "node") as url:
+        yield url
+
+
+@pytest.fixture
+async def w(
+    dsn: str, tmp_path: Path, program: tuple[str, str], node_url: str
+) -> AsyncIterator[RealWorld]:
+    async with Bitcoind(node_url) as node, real_world(dsn, tmp_path, program[0], node) as world:
+        yield world
+
+
+@pytest.fixture
+async def rival(rival_url: str) -> AsyncIterator[Bitcoind]:
+    """A second node of the same network."""
+    async with Bitcoind(rival_url) as node:
+        yield node
+
+
+def row_of(rows: list[dict[str, Any]], txid: str) -> dict[str, Any]:
+    (found,) = [row for row in rows if row["transactionHash"] == txid]
+    return found
+
+
+@pytest.mark.pitfall("P87", "P92", "P93", "P97")
+async def test_an_address_of_each_kind_is_paid(w: RealWorld, program: tuple[str, str]) -> None:
+    codec = UtxoCodec(NETWORKS[program[0], "regtest"])
+    key = bytes.fromhex(
+        (await w.node.wallet(USERS, "getaddressinfo", await w.node.address()))["pubkey"]
+    )
+    addresses = [
+        *[await w.node.address(kind) for kind in ("legacy", "p2sh-segwit", "bech32")],
+        *[await w.node.multisig(kind) for kind in ("legacy", "p2sh-segwit", "bech32")],
+        codec.format_address(b"\x51\x20" + key[1:]),  # taproot
+    ]
+    for address in addresses:
+        assert codec.parse_address(address) == await w.node.script(address)
+    await w.watch(*addresses)
+    bare, of_key = b"\x21" + key + b"\xac", codec.format_address(p2pkh(hash160(key)))
+    await w.register({bare: of_key})
+    shouted = (await w.node.address()).upper()
+    await w.register({await w.node.script(shouted): shouted.lower()})
+    amounts = ("0.00123456", "1", "20.99769999", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6")
+    paid: list[str | bytes] = [*addresses, bare, shouted]
+    txid = await w.node.pay(*zip(paid, amounts, strict=True))
+    await w.follow()
+    assert await w.deposits() == []  # unconfirmed
+    await w.mine()
+    rows = await w.agree()
+    assert [(row["transactionHash"], row["ordinal"]) for row in rows] == [
+        (txid, number) for number in range(9)
+    ]
+    assert [row["amount"] for row in rows][:3] == ["0.00123456", "1.00000000", "20.99769999"]
+    await w.mine()
+    histories = await w.histories()
+    for row in await w.agree():
+        odd = row["toAddress"] == of_key
+        assert histories[row["id"]] == (["held"] if odd else ["detected", "confirmed"])
+    await w.delivered()
+
+
+@pytest.mark.pitfall("P93")
+async def test_an_address_inside_the_extension_block_can_t_be_watched(
+    w: RealWorld, program: tuple[str, str]
 ) -> None:
-    async with world(pool, coin, program, tmp_path) as w:
-        addresses = [await w.node.address(kind) for kind in KINDS]
-        thrice = await w.node.address()
-        assert [
-            w.chain.codec.format_address(w.chain.codec.parse_address(a)) for a in addresses
-        ] == (addresses)
-        await w.watch(*addresses, thrice)
-        await w.follow()
-        amounts = ("0.00123456", "1", "20.99769999")
-        txid = await w.node.pay(*zip(addresses, amounts, strict=True), *[(thrice, "0.5")] * 3)
-        await w.follow()
-        assert await w.deposits() == []  # unconfirmed
-        await w.node.mine()
-        await w.follow()
-        found = await w.deposits()
-        assert [(d["tx"].hex(), d["ordinal"], d["units"], d["state"]) for d in found] == [
-            (txid, 0, 123_456, "detected"),
-            (txid, 1, 10**8, "detected"),
-            (txid, 2, 2_099_769_999, "detected"),
-            *[(txid, n, 5 * 10**7, "detected") for n in (3, 4, 5)],
-        ]
-        await w.node.mine(2)
-        await w.follow()
-        assert {d["state"] for d in await w.deposits()} == {"confirmed"}
-        assert await w.events() == ["detected"] * 6 + ["confirmed"] * 6
+    if program[0] != "ltc":
+        pytest.skip("only Litecoin has extension blocks")
+    with pytest.raises(ApiError, match="400"):
+        await w.register({b"": await w.node.address("mweb")})
 
 
-@each_node
+@pytest.mark.pitfall("P89")
+async def test_three_equal_outputs_to_one_address_are_three_deposits(w: RealWorld) -> None:
+    address = await w.node.address()
+    await w.watch(address)
+    txid = await w.node.pay(*[(address, "0.5")] * 3)
+    await w.mine(2)
+    rows = await w.agree()
+    assert [(row["transactionHash"], row["ordinal"], row["amount"]) for row in rows] == [
+        (txid, number, "0.50000000") for number in range(3)
+    ]
+    assert list((await w.histories()).values()) == [["detected", "confirmed"]] * 3
+    await w.delivered()
+
+
+@pytest.mark.pitfall("P19", "P113")
+@pytest.mark.parametrize("kind", ["legacy", "p2sh-segwit", "bech32"])
+async def test_who_paid_is_known_by_what_spending_reveals(w: RealWorld, kind: str) -> None:
+    user = await w.node.address()
+    payer, own = [await w.node.address(kind, MINER) for _ in range(2)]
+    await w.watch(user)
+    await w.watch(own, role="own")
+    await w.node.pay((payer, "1"), (payer, "1"), (own, "1"), (own, "1"))
+    await w.mine()
+    assert await w.agree() == []
+    theirs, ours = [await w.node.unspent(address) for address in (payer, own)]
+    for spending in (theirs[:1], ours[:1], [theirs[1], ours[1]]):
+        await w.node.send(await w.node.signed((user, "0.999"), spending=spending))
+    await w.mine()
+    assert {(row["fromAddress"], row["status"], row["reason"]) for row in await w.agree()} == {
+        (payer, "detected", None),
+        (own, "ignored", "internal"),
+        (None, "held", "mixed_inputs"),
+    }
+
+
 @pytest.mark.pitfall("P87", "P98")
-async def test_a_payment_replaced_by_fee_is_never_a_deposit(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
-) -> None:
-    async with world(pool, coin, program, tmp_path) as w:
-        address = await w.node.address()
-        await w.watch(address)
-        await w.follow()
-        replaced = await w.node.call("sendtoaddress", address, 1)
-        bumped = (await w.node.call("bumpfee", replaced))["txid"]
-        await w.follow()
-        assert await w.deposits() == []
-        await w.node.mine(3)
-        await w.follow()
-        assert [d["tx"].hex() for d in await w.deposits()] == [bumped]
-        assert bumped != replaced
-        assert await w.events() == ["detected", "confirmed"]
+async def test_a_payment_replaced_by_fee_is_never_a_deposit(w: RealWorld) -> None:
+    address = await w.node.address()
+    await w.watch(address)
+    replaced = await w.node.wallet(MINER, "sendtoaddress", address, 1)
+    await w.follow()
+    assert await w.deposits() == []
+    bumped = (await w.node.wallet(MINER, "bumpfee", replaced))["txid"]
+    await w.mine(2)
+    assert bumped != replaced
+    (row,) = await w.agree()
+    assert row["transactionHash"] == bumped
+    assert await w.types(row["id"]) == ["detected", "confirmed"]
+    await w.delivered()
+    assert {call.event["data"]["transactionHash"] for call in w.receiver.requests} == {bumped}
 
 
-@each_node
+@pytest.mark.pitfall("P88")
+async def test_a_coinbase_counts_once_the_node_lets_it_be_spent(w: RealWorld) -> None:
+    miner, address = await w.node.address(owner=MINER), await w.node.address()
+    await w.watch(miner)
+    await w.node.mine(1, miner)
+    await w.mine(98)
+    (row,) = await w.agree()
+    assert (row["status"], row["requiredConfirmations"]) == ("detected", 100)
+    coin = await w.node.call("getblock", row["blockHash"])
+    early = [{"txid": coin["tx"][0], "vout": 0}]
+    spending = await w.node.signed((address, "0.01"), spending=early)
+    (verdict,) = await w.node.call("testmempoolaccept", [spending], 0)
+    assert verdict["reject-reason"] == "bad-txns-premature-spend-of-coinbase"
+    await w.mine()
+    (verdict,) = await w.node.call("testmempoolaccept", [spending], 0)
+    assert verdict["allowed"]
+    (row,) = await w.agree()
+    assert await w.types(row["id"]) == ["detected", "confirmed", "finalized"]
+
+
 @pytest.mark.pitfall("P99", "P109")
 async def test_reorganisations_of_every_depth_are_quiet_where_all_is_mined_again(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
+    w: RealWorld,
 ) -> None:
-    async with world(pool, coin, program, tmp_path) as w:
-        for depth in range(1, 11):
-            address = await w.node.address()  # what it pays to itself would be no deposit
-            await w.watch(address)
-            await w.follow()
-            before = await w.node.height()
-            txid = await w.node.pay((address, "0.25"))
-            await w.node.mine(depth)
-            await w.follow()
-            seen = len(await w.events())
-            await w.node.call("invalidateblock", await w.node.hash(before + 1))
-            await w.node.mine(depth + 1)
-            assert Outcome.REORGANISED in await w.follow()
-            (found,) = [d for d in await w.deposits() if d["tx"].hex() == txid]
-            assert found["hash"].hex() == await w.node.hash(found["height"])
-            assert found["state"] in ("detected", "confirmed")
-            assert "orphaned" not in await w.events()
-            assert len(await w.events()) - seen <= 1  # it may have become deep enough
-        assert len(await w.deposits()) == 10
-
-
-@each_node
-@pytest.mark.pitfall("P87", "P109")
-async def test_a_payment_that_a_longer_branch_spends_otherwise_is_orphaned(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
-) -> None:
-    async with world(pool, coin, program, tmp_path) as w, running(program, tmp_path / "b") as rival:
+    for depth in DEPTHS:
         address = await w.node.address()
         await w.watch(address)
-        await _copy(w.node, rival)
         before = await w.node.height()
-        await w.node.pay((address, "1"))
-        await w.node.mine(4)
-        await w.follow()
-        assert [d["state"] for d in await w.deposits()] == ["confirmed"]
-        for longer in range(1, 6):
-            await rival.mine()
-            await _copy(rival, w.node, before + longer)
-        assert await w.node.hash(before + 5) == await rival.hash(before + 5)
-        assert Outcome.REORGANISED in await w.follow()
-        assert [d["state"] for d in await w.deposits()] == ["orphaned"]
-        await w.node.mine(3)  # the node remembers the payment
-        await w.follow()
-        assert await w.events() == ["detected", "confirmed", "orphaned", "detected", "confirmed"]
+        txid = await w.node.pay((address, "0.25"))
+        await w.mine(depth)
+        told = await w.types(row_of(await w.agree(), txid)["id"])
+        await w.node.call("invalidateblock", await w.node.hash(before + 1))
+        await w.mine(depth + 1)
+        row = row_of(await w.agree(), txid)
+        assert told == ["detected", "confirmed"][:depth]
+        assert await w.types(row["id"]) == ["detected", "confirmed"]
+    await w.delivered()
 
 
-async def _copy(source: Bitcoind, target: Bitcoind, first: int = 1) -> None:
-    """Hand blocks over, as the network would."""
-    for height in range(first, await source.height() + 1):
-        raw = await source.call("getblock", await source.hash(height), 0)
-        await target.call("submitblock", raw)
-
-
-@each_node
-@pytest.mark.pitfall("P88")
-async def test_a_coinbase_counts_once_the_node_lets_it_be_spent(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
+@pytest.mark.pitfall("P87", "P109")
+async def test_reorganisations_of_every_depth_between_two_nodes(
+    w: RealWorld, rival: Bitcoind
 ) -> None:
-    async with world(pool, coin, program, tmp_path) as w:
-        address = await w.node.address()
-        await w.watch(address)
-        await w.follow()
-        await w.node.mine(1, address)
-        await w.node.mine(98)
-        await w.follow()
-        assert [d["state"] for d in await w.deposits()] == ["detected"]
-        coins = await w.node.call("listunspent", 0, 9999, [address])
-        assert coins == []  # the node's wallet waits for one block more than the network does
+    """Both mine on their own: one payment is in either branch, another only spent otherwise."""
+    await w.node.hand_over(rival)
+    for depth in DEPTHS:
+        both, lost, other = [await w.node.address() for _ in range(3)]
+        await w.watch(both, lost)
+        funds = await w.node.address(owner=MINER)
+        await w.node.pay((funds, "1"), (funds, "1"))
         await w.node.mine()
+        await w.node.hand_over(rival)
+        first, second = await w.node.unspent(funds)
+        again = await w.node.signed((both, "0.999"), spending=[first])
+        here = await w.node.signed((lost, "0.999"), spending=[second])
+        there = await w.node.signed((other, "0.998"), spending=[second])
+        for node, raw in ((w.node, here), (rival, there), (w.node, again), (rival, again)):
+            await node.send(raw)
+        await w.mine(depth)
+        assert len(await w.agree()) == depth + 1
+        await rival.mine(depth + 1)
+        await rival.hand_over(w.node)
         await w.follow()
-        assert [d["state"] for d in await w.deposits()] == ["confirmed"]
+        rows = {row["toAddress"]: row for row in await w.deposits()}
+        assert await w.types(rows[both]["id"]) == ["detected", "confirmed"]
+        told = await w.types(rows[lost]["id"])
+        assert told == [*["detected", "confirmed"][:depth], "orphaned"]
+        assert len(await w.agree()) == depth
+    await w.delivered()
 
 
-@each_node
+@pytest.mark.pitfall("P109")
+async def test_a_branch_that_comes_back_leaves_what_it_had(w: RealWorld) -> None:
+    address = await w.node.address()
+    await w.watch(address)
+    before = await w.node.height()
+    for _ in range(6):
+        await w.node.pay((address, "0.1"))
+        await w.mine()
+    rows = await w.agree()
+    dropped = await w.node.hash(before + 1)
+    await w.node.call("invalidateblock", dropped)
+    for _ in range(7):  # the payments wait: none is mined in these
+        await w.node.call("generateblock", await w.node.address(owner=MINER), [])
+    await w.follow()
+    assert await w.agree() == []
+    await w.node.call("invalidateblock", await w.node.hash(before + 1))
+    await w.node.call("reconsiderblock", dropped)
+    await w.mine(2)
+    again = await w.agree()
+    places = ("id", "blockHash", "blockHeight", "amount")
+    assert [[row[each] for each in places] for row in again] == [
+        [row[each] for each in places] for row in rows
+    ]
+    for types in (await w.histories()).values():
+        assert types[-2:] == ["detected", "confirmed"]
+        assert types.count("orphaned") == 1
+
+
 @pytest.mark.pitfall("P88", "P101")
-async def test_extension_blocks_and_what_leaves_them(
-    pool: asyncpg.Pool, coin: str, program: str, tmp_path: Path
+async def test_what_leaves_an_extension_block_is_a_deposit(
+    w: RealWorld, program: tuple[str, str]
 ) -> None:
-    if coin != "ltc":
+    if program[0] != "ltc":
         pytest.skip("only Litecoin has extension blocks")
-    async with world(pool, coin, program, tmp_path) as w:
-        address = await w.node.address("legacy")
-        await w.node.mine(MWEB_HEIGHT - 1 - await w.node.height())
-        await w.node.call("sendtoaddress", await w.node.address("mweb"), 10)  # the first peg-in
-        await w.node.mine()
-        await _hide_all_but_pegged(w.node)
-        await w.node.call("sendtoaddress", address, 5)
-        await w.node.mine(2)
-        found = await _paid(w.chain, address, MWEB_HEIGHT, await w.node.height())
-        assert [(t.ordinal > 0, t.units, t.sender, t.maturity) for t in found] == [
-            (True, 5 * 10**8, None, 6)
-        ]
-
-
-async def _hide_all_but_pegged(node: Bitcoind) -> None:
-    """Leave the wallet only what stands in the extension block, so that it must leave it."""
-    coins = [c for c in await node.call("listunspent", 0) if "vout" in c and "txid" in c]
-    await node.call("lockunspent", False, [{"txid": c["txid"], "vout": c["vout"]} for c in coins])
-
-
-async def _paid(chain: Chain, address: str, first: int, last: int) -> Sequence[Transfer]:
-    watch = Watching([NATIVE], [chain.codec.parse_address(address)])
-    return [t async for block in chain.blocks(first, last) for t in chain.transfers(block, watch)]
+    address = await w.node.address("legacy")
+    await w.watch(address)
+    await w.node.mine(max(0, MWEB_HEIGHT - 1 - await w.node.height()))
+    inside = await w.node.address("mweb", MINER)
+    await w.node.wallet(MINER, "sendtoaddress", inside, 10)
+    await w.node.mine()
+    coins = await w.node.wallet(MINER, "listunspent", 0)
+    outside = [{"txid": c["txid"], "vout": c["vout"]} for c in coins if "vout" in c]
+    await w.node.wallet(MINER, "lockunspent", False, outside)  # it must pay from inside
+    await w.node.wallet(MINER, "sendtoaddress", address, 5)
+    await w.node.wallet(MINER, "lockunspent", True, outside)
+    await w.mine(PEGOUT_MATURITY - 1)
+    (row,) = await w.agree()
+    assert row["ordinal"] > 0
+    assert (row["amount"], row["fromAddress"]) == ("5.00000000", None)
+    assert (row["status"], row["requiredConfirmations"]) == ("detected", PEGOUT_MATURITY)
+    await w.mine()
+    assert await w.types(row["id"]) == ["detected", "confirmed"]

@@ -9,22 +9,22 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import pytest
 
-from tests.harness.rpc import RpcError
+from tests.harness.engine import free_port
+from tests.harness.rpc import Rpc, RpcError
 
 LITECOIND: Final = "/usr/lib/litecoin/litecoind"  # where Debian's package puts it
 START: Final = 30.0  # seconds a node may take to answer
 STOP: Final = 20.0  # seconds it may take to end
-CALL: Final = 60.0  # seconds a call may take
-WALLET: Final = "test"
+MINER, USERS = "miner", "users"  # wallets: who pays, and who is paid
 MATURITY: Final = 101  # blocks until the first coinbase can be spent
 MWEB_HEIGHT: Final = 432  # where litecoind's regtest asks for an extension block
 
@@ -34,35 +34,37 @@ def programs() -> list[Any]:
     litecoind = shutil.which("litecoind") or (LITECOIND if Path(LITECOIND).exists() else None)
     reason = "litecoind is not installed (apt-get install -y litecoind)"
     missing = [] if os.environ.get("CI") else [pytest.mark.skip(reason=reason)]
-    found = [pytest.param("ltc", litecoind, id="litecoind", marks=[] if litecoind else missing)]
+    found = [pytest.param(("ltc", litecoind), id="litecoind", marks=[] if litecoind else missing)]
     bitcoind = shutil.which("bitcoind")
     if bitcoind is not None:
-        found.append(pytest.param("btc", bitcoind, id="bitcoind"))
+        found.append(pytest.param(("btc", bitcoind), id="bitcoind"))
     return found
 
 
-class Bitcoind:
-    """A running node. `url` carries its credentials."""
+class Bitcoind(Rpc):
+    """A running node with two wallets; `url` carries its credentials."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
-        self.url = url
-        self._session = session
+    async def wallet(self, name: str, method: str, *params: Any) -> Any:
+        """A call to one of the wallets."""
+        return await self.call(method, *params, path=f"/wallet/{name}")
 
-    async def call(self, method: str, *params: Any) -> Any:
-        """The result; RpcError where the node says no."""
-        request = {"method": method, "params": params, "id": 1}
-        async with self._session.post(self.url, json=request) as response:
-            answer = await response.json(content_type=None)
-        if answer["error"] is not None:
-            raise RpcError(method, answer["error"])
-        return answer["result"]
-
-    async def address(self, kind: str = "bech32") -> str:
-        found: str = await self.call("getnewaddress", "", kind)
+    async def address(self, kind: str = "bech32", owner: str = USERS) -> str:
+        found: str = await self.wallet(owner, "getnewaddress", "", kind)
         return found
 
+    async def multisig(self, kind: str) -> str:
+        """An address that one key of one opens."""
+        key = await self.wallet(USERS, "getaddressinfo", await self.address())
+        found: str = (await self.call("createmultisig", 1, [key["pubkey"]], kind))["address"]
+        return found
+
+    async def script(self, address: str) -> bytes:
+        """What the node itself takes an address for."""
+        return bytes.fromhex((await self.call("validateaddress", address))["scriptPubKey"])
+
     async def mine(self, blocks: int = 1, to: str | None = None) -> list[str]:
-        found: list[str] = await self.call("generatetoaddress", blocks, to or await self.address())
+        paid = to or await self.address(owner=MINER)
+        found: list[str] = await self.call("generatetoaddress", blocks, paid)
         return found
 
     async def height(self) -> int:
@@ -73,84 +75,107 @@ class Bitcoind:
         found: str = await self.call("getblockhash", height)
         return found
 
-    async def pay(self, *outputs: tuple[str, str]) -> str:
-        """One transaction with these outputs, one after the other, twice the same address as well.
+    async def pay(self, *outputs: tuple[str | bytes, str]) -> str:
+        """One transaction of the miner's with these outputs (an address or a script, coins).
 
-        Returns its id.
+        One after the other, twice the same address as well. Returns its id.
         """
-        # Named inputs' own call merges equal addresses: the script is spelled out by hand instead.
-        funded = await self.call(
-            "fundrawtransaction", await self._raw(outputs), {"changePosition": len(outputs)}
-        )
-        signed = await self.call("signrawtransactionwithwallet", funded["hex"])
-        txid: str = await self.call("sendrawtransaction", signed["hex"])
+        return await self.send(await self.signed(*outputs))
+
+    async def unspent(self, address: str) -> list[dict[str, Any]]:
+        """What the miner has there."""
+        found: list[dict[str, Any]] = await self.wallet(MINER, "listunspent", 0, 9999, [address])
+        return found
+
+    async def send(self, raw: str) -> str:
+        txid: str = await self.call("sendrawtransaction", raw, 0)  # whatever its fee
         return txid
 
-    async def _raw(self, outputs: tuple[tuple[str, str], ...]) -> str:
-        """A transaction without inputs: the node's own forbids an address twice."""
-        body = bytes((len(outputs),))
-        for address, amount in outputs:
-            script = bytes.fromhex((await self.call("getaddressinfo", address))["scriptPubKey"])
+    async def signed(
+        self, *outputs: tuple[str | bytes, str], spending: Sequence[dict[str, Any]] = ()
+    ) -> str:
+        """The same, not sent: its bytes as hex. `spending`: of `listunspent`, else as it likes."""
+        raw, choice = await self._raw(outputs, spending), {"changePosition": len(outputs)}
+        if not spending:
+            raw = (await self.wallet(MINER, "fundrawtransaction", raw, choice))["hex"]
+        made: str = (await self.wallet(MINER, "signrawtransactionwithwallet", raw))["hex"]
+        return made
+
+    async def _raw(
+        self, outputs: Sequence[tuple[str | bytes, str]], spending: Sequence[dict[str, Any]]
+    ) -> str:
+        """An unsigned transaction, spelled out: the node's own merges or forbids equal outputs."""
+        body = bytes((len(spending),))
+        for coin in spending:
+            outpoint = bytes.fromhex(coin["txid"])[::-1] + coin["vout"].to_bytes(4, "little")
+            body += outpoint + b"\0" + b"\xfd" + b"\xff" * 3
+        body += bytes((len(outputs),))
+        for paid, amount in outputs:
+            script = paid if isinstance(paid, bytes) else await self.script(paid)
             whole, _, fraction = amount.partition(".")
             units = int(whole + fraction.ljust(8, "0"))
             body += units.to_bytes(8, "little") + bytes((len(script),)) + script
-        return ("02000000" + "00") + body.hex() + "00000000"
+        return "02000000" + body.hex() + "00000000"
+
+    async def hand_over(self, other: Bitcoind) -> None:
+        """Give another node the blocks of this chain that it lacks, as the network would."""
+        top = height = await self.height()
+        while await other.hash_or_none(height) != await self.hash(height):
+            height -= 1
+        for each in range(height + 1, top + 1):
+            raw = await self.call("getblock", await self.hash(each), 0)
+            await other.call("submitblock", raw)
+
+    async def hash_or_none(self, height: int) -> str | None:
+        return await self.hash(height) if height <= await self.height() else None
 
 
-@asynccontextmanager
-async def running(program: str, folder: Path) -> AsyncIterator[Bitcoind]:
-    """A regtest node with coins to spend."""
-    port, password = _prepare(folder), secrets.token_hex(16)
-    process = await asyncio.create_subprocess_exec(
-        program,
-        "-regtest",
-        f"-datadir={folder}",
-        "-server",
-        "-rest",
-        "-listen=0",
-        "-dnsseed=0",
-        "-fallbackfee=0.0001",
-        "-walletrbf=1",
-        *(["-mempoolreplacement=1"] if "litecoind" in program else []),
-        "-rpcuser=test",
-        f"-rpcpassword={password}",
-        f"-rpcport={port}",
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+@contextmanager
+def running(program: str, folder: Path) -> Iterator[str]:
+    """The URL of a regtest node, credentials in it, whose miner has coins to spend."""
+    folder.mkdir(parents=True)
+    port, password = free_port(), secrets.token_hex(16)
+    url = f"http://test:{password}@127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [
+            program,
+            "-regtest",
+            f"-datadir={folder}",
+            "-server",
+            "-rest",
+            "-listen=0",
+            "-dnsseed=0",
+            "-fallbackfee=0.0001",
+            "-walletrbf=1",
+            *(["-mempoolreplacement=1"] if "litecoind" in program else []),
+            "-rpcuser=test",
+            f"-rpcpassword={password}",
+            f"-rpcport={port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    timeout = aiohttp.ClientTimeout(total=CALL)
     try:
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            node = Bitcoind(f"http://test:{password}@127.0.0.1:{port}", session)
-            await _ready(node, process)
-            await node.call("createwallet", WALLET)
-            yield node
+        asyncio.run(_prepare(url, process))
+        yield url
     finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
+        process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), STOP)
-        except TimeoutError:
+            process.wait(STOP)
+        except subprocess.TimeoutExpired:
             process.kill()
-            await process.wait()
+            process.wait()
 
 
-async def _ready(node: Bitcoind, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(START):
+async def _prepare(url: str, process: subprocess.Popen[bytes]) -> None:
+    async with Bitcoind(url) as node, asyncio.timeout(START):
         while True:
-            assert process.returncode is None, "the node ended at once"
+            assert process.poll() is None, "the node ended at once"
             try:
                 await node.call("getblockchaininfo")
+                break
             except (aiohttp.ClientError, RpcError):
                 await asyncio.sleep(0.1)
-            else:
-                return
-
-
-def _prepare(folder: Path) -> int:
-    """Make a node's folder; returns a port that is free."""
-    folder.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        for wallet in (MINER, USERS):
+            await node.call("createwallet", wallet)
+        await node.mine(MATURITY + 10)

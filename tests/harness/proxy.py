@@ -1,5 +1,7 @@
 """A node that lies or lags: a JSON-RPC proxy before an honest one, with a switch for each fault.
 
+What a Bitcoin-like node serves by REST is asked of it by JSON-RPC: a fault strikes either way.
+
 Faults are switched with `with lying.fault(LogDropped()) as fault:`. A test must see `fault.hits`
 afterwards: a fault that never struck proves nothing.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import aiohttp
 import orjson
@@ -18,6 +20,8 @@ from aiohttp import web
 from tests.harness.faults import Fault
 from tests.harness.rpc import Rpc
 from tests.harness.server import serve
+
+Replies: TypeAlias = list[dict[str, Any]]
 
 UPSTREAM: Final = 30.0  # seconds an honest answer may take
 
@@ -67,6 +71,8 @@ class Proxy:
         self._busy += 1
         self._quiet.clear()
         try:
+            if request.method == "GET":
+                return await self._answer_rest(request.match_info["block"])
             return await self._answer(await request.read())
         finally:
             self._busy -= 1
@@ -76,7 +82,22 @@ class Proxy:
     async def _answer(self, body: bytes) -> web.StreamResponse:
         question = orjson.loads(body)
         batch = isinstance(question, list)
-        calls: list[dict[str, Any]] = question if batch else [question]
+        replies = await self._replies(question if batch else [question])
+        if isinstance(replies, web.StreamResponse):
+            return replies
+        return web.json_response(body=orjson.dumps(replies if batch else replies[0]))
+
+    async def _answer_rest(self, block: str) -> web.StreamResponse:
+        replies = await self._replies(
+            [{"method": "getblock", "params": [block, 0], "id": 0, "rest": True}]
+        )
+        if isinstance(replies, web.StreamResponse):
+            return replies
+        if replies[0].get("error") is not None:
+            return web.Response(status=404, text=f"{block} not found")
+        return web.Response(body=bytes.fromhex(replies[0]["result"]))
+
+    async def _replies(self, calls: list[dict[str, Any]]) -> Replies | web.StreamResponse:
         faults = list(self._faults)
         for fault in faults:
             early = await fault.instead(calls)
@@ -88,7 +109,7 @@ class Proxy:
             await self._spoil(faults, call, reply)
         for fault in faults:
             replies = fault.batch(replies)
-        return web.json_response(body=orjson.dumps(replies if batch else replies[0]))
+        return replies
 
     async def _bend(self, faults: list[Fault], call: dict[str, Any]) -> dict[str, Any]:
         assert self.node is not None
@@ -101,7 +122,7 @@ class Proxy:
     ) -> None:
         assert self.node is not None
         for fault in faults:
-            if "result" in reply:
+            if reply.get("error") is None:
                 changed = await fault.reply(call, reply["result"], self.node)
                 if isinstance(changed, fault.Error):
                     del reply["result"]
@@ -109,7 +130,7 @@ class Proxy:
                 else:
                     reply["result"] = changed
 
-    async def _ask(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _ask(self, calls: list[dict[str, Any]]) -> Replies:
         """The honest node's replies, in the order of the calls."""
         assert self.session is not None
         body = orjson.dumps(calls)
@@ -126,6 +147,7 @@ async def proxy(upstream: str) -> AsyncIterator[Proxy]:
     made = Proxy(upstream)
     app = web.Application(client_max_size=2**26)
     app.router.add_post("/", made.handle)
+    app.router.add_get("/rest/block/{block}.bin", made.handle)
     timeout = aiohttp.ClientTimeout(total=UPSTREAM)
     async with (
         Rpc(upstream) as made.node,

@@ -39,13 +39,13 @@ class Rpc:
         if self._session is not None:
             await self._session.close()
 
-    async def call(self, method: str, *params: Any) -> Any:
-        """The result; RpcError where the node says no."""
+    async def call(self, method: str, *params: Any, path: str = "") -> Any:
+        """The result; RpcError where the node says no. `path`: below its URL."""
         assert self._session is not None, "used outside `async with`"
         request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
-        async with self._session.post(self.url, json=request) as response:
+        async with self._session.post(self.url + path, json=request) as response:
             answer = await response.json(content_type=None)
-        if "error" in answer:
+        if answer.get("error") is not None:
             raise RpcError(method, answer["error"])
         return answer["result"]
 
