@@ -5,7 +5,7 @@ BIN    := .venv/bin
 NODE   := tests/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint pitfalls bench lock clean
+.PHONY: help install demo test soak lint pitfalls cases bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ lint: install  ## ruff and strict mypy, packages and tests
 
 pitfalls: install  ## the table pitfall, test, state
 	@$(BIN)/python -m tests.pitfalls
+
+cases: install  ## the table fault case of callbacks, test, state
+	@$(BIN)/python -m tests.cases
 
 bench: install  ## figures beside their floors, in one run
 	$(BIN)/python -m tests.bench

@@ -1,17 +1,14 @@
-"""The table pitfall → test → state, from the markers on the tests and a fresh run of them.
+"""The table pitfall → test → state, from the markers on the tests (tests/marked.py says how).
 
-python -m tests.pitfalls            # collects, runs nothing: states are "has a test" or "open"
-python -m tests.pitfalls --run      # runs each marked test: "pass", "FAIL", "skipped"
+python -m tests.pitfalls            # collects, runs nothing
+python -m tests.pitfalls --run      # runs each marked test
 """
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
-from collections import defaultdict
 
-import pytest
+from tests import marked
 
 COUNT = 128
 
@@ -42,65 +39,5 @@ LATER = {
     127: "a token's supply is outside this engine",
 }
 
-
-class Collector:
-    """What pytest found and what became of it."""
-
-    def __init__(self) -> None:
-        self.tests: dict[int, list[str]] = defaultdict(list)
-        self.outcomes: dict[str, str] = {}
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        for item in items:
-            for marker in item.iter_markers("pitfall"):
-                for name in marker.args:
-                    test = item.nodeid.split("[")[0]
-                    if test not in self.tests[int(name[1:])]:
-                        self.tests[int(name[1:])].append(test)
-        items[:] = [item for item in items if item.get_closest_marker("pitfall")]
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        test = report.nodeid.split("[")[0]
-        if report.failed:
-            self.outcomes[test] = "FAIL"
-        elif report.skipped:
-            self.outcomes.setdefault(test, "skipped")
-        elif report.when == "call":
-            self.outcomes.setdefault(test, "pass")
-
-
-def state(collector: Collector, number: int, *, ran: bool) -> str:
-    tests = collector.tests.get(number)
-    if not tests:
-        return LATER.get(number, "open")
-    if not ran:
-        return "has a test"
-    outcomes = {collector.outcomes.get(test, "not run") for test in tests}
-    return next(s for s in ("FAIL", "not run", "skipped", "pass") if s in outcomes)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="the table pitfall, test, state")
-    parser.add_argument("--run", action="store_true", help="run the tests first")
-    arguments = parser.parse_args()
-    collector = Collector()
-    options = ["-o", "addopts=--strict-markers", "-p", "no:terminal", "tests"]
-    code = pytest.main(
-        options if arguments.run else ["--collect-only", *options], plugins=[collector]
-    )
-    if not arguments.run and code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-        return int(code)
-    failed = False
-    for number in range(1, COUNT + 1):
-        said = state(collector, number, ran=arguments.run)
-        failed |= said == "FAIL"
-        names = [re.sub(r"^tests/|\.py", "", test) for test in collector.tests.get(number, ["-"])]
-        for row, name in enumerate(names):
-            sys.stdout.write(f"{f'P{number}' if row == 0 else '':5} {name[:90]:90} {said}\n")
-    tested = len([n for n in collector.tests if collector.tests[n]])
-    sys.stdout.write(f"{tested} of {COUNT} pitfalls have a test\n")
-    return int(failed)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(marked.main(marked.Marked("pitfall", COUNT, prefix="P", untested=LATER)))
