@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import asyncpg
+from typing_extensions import TypedDict
 
 
-async def networks(pool: asyncpg.Pool) -> list[dict[str, Any]]:
+class Standing(TypedDict):
+    """Where a network stands; heights of blocks."""
+
+    network: str
+    family: str
+    head: int | None
+    cursor: int | None
+    lag: int | None
+    finalized: int | None
+    state: str
+    reason: str | None
+
+
+async def networks(pool: asyncpg.Pool) -> list[Standing]:
     """The networks that this database knows, as the API lists them."""
     rows = await pool.fetch(
         """

@@ -150,7 +150,7 @@ def _random_id(prefix: str) -> str:
 @routes.operation(
     "POST", "/v1/accounts", needs="admin", takes=NewAccount, answer=CreatedAccount, status=201
 )
-async def create_account_call(call: Call, body: NewAccount) -> CreatedAccount:
+async def post_account(call: Call, body: NewAccount) -> CreatedAccount:
     """Create an account, a tenant that sees nothing of any other."""
     account = await create_account(await call.begin(), body.name, body.id)
     return {"id": account, "name": body.name}
@@ -175,7 +175,7 @@ async def list_accounts(call: Call, query: PageQuery) -> Page[Account]:
     answer=CreatedKey,
     status=201,
 )
-async def create_key_call(call: Call, body: NewKey) -> CreatedKey:
+async def post_key(call: Call, body: NewKey) -> CreatedKey:
     """Create a key of an account. Key and secret are shown this once."""
     made = await create_key(
         await call.begin(),

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+from types import NoneType
 from typing import Annotated, Any, Final, Literal
 
-from aiohttp import web
 from pydantic import BeforeValidator, Field
+from typing_extensions import TypedDict
 
-from indexer.api.auth import acting_account, request_account, require
-from indexer.api.context import Context, context_of
-from indexer.api.errors import missing, reply
-from indexer.api.inputs import (
-    MAX_HEIGHT,
-    Body,
-    FilterText,
-    Text,
-    bad_field,
-    read_body,
-    read_query,
-    refusal,
-)
-from indexer.api.pages import PageQuery, Statement, bigint, page
+from indexer.api.context import Context
+from indexer.api.errors import missing
+from indexer.api.inputs import MAX_HEIGHT, Body, FilterText, Text, bad_field, refusal
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.shapes import Time
 from indexer.chains import Codec
 from indexer.coverage import NewAddress, register_addresses, remove_address
 from indexer.model import Refused, format_time
@@ -39,14 +32,14 @@ _ADDRESSES: Final = """
       from watched_address w
 """
 
-routes = web.RouteTableDef()
+routes = Routes("Addresses")
 
 
 def _as_object(value: Any) -> Any:
     return {"address": value} if isinstance(value, str) else value
 
 
-class Address(Body):
+class NewWatchedAddress(Body):
     address: str = Field(max_length=MAX_ADDRESS_TEXT)
     reference: Text | None = None
     from_block: int | None = Field(default=None, ge=0, le=MAX_HEIGHT)
@@ -55,7 +48,7 @@ class Address(Body):
 
 class Registration(Body):
     network: Text
-    addresses: list[Annotated[Address, BeforeValidator(_as_object)]] = Field(
+    addresses: list[Annotated[NewWatchedAddress, BeforeValidator(_as_object)]] = Field(
         min_length=1, max_length=MAX_ADDRESSES
     )
     callbacks: bool = True
@@ -66,22 +59,38 @@ class AddressQuery(PageQuery):
     reference: FilterText | None = None
 
 
-@routes.post("/v1/addresses")
-@require("write")
-async def post_addresses(request: web.Request) -> web.Response:
-    account, context = await acting_account(request), context_of(request)
-    body = await read_body(request, Registration)
-    addresses = _parse(context.codec(body.network), body.addresses)
-    async with context.pool.acquire() as connection, connection.transaction():
-        done = await register_addresses(
-            connection, body.network, account, addresses, silent=not body.callbacks
-        )
-    return reply(
-        {"created": done.created, "existing": done.existing, "coveredFrom": done.covered_from}, 201
+class Registered(TypedDict):
+    created: int
+    existing: int
+    coveredFrom: int
+
+
+class WatchedAddress(TypedDict):
+    network: str
+    address: str
+    reference: str | None
+    role: Literal["deposit", "own"]
+    state: Literal["pending", "active"]
+    coveredFrom: int
+    activeFrom: int | None
+    scannedTo: int | None
+    createdAt: Time
+
+
+@routes.operation(
+    "POST", "/v1/addresses", needs="write", takes=Registration, answer=Registered, status=201
+)
+async def register(call: Call, body: Registration) -> Registered:
+    """Watch addresses: from `coveredFrom` on, no transfer to them is missed."""
+    account = await call.acting_account()
+    addresses = _parse(call.context.codec(body.network), body.addresses)
+    done = await register_addresses(
+        await call.begin(), body.network, account, addresses, silent=not body.callbacks
     )
+    return {"created": done.created, "existing": done.existing, "coveredFrom": done.covered_from}
 
 
-def _parse(codec: Codec, given: list[Address]) -> list[NewAddress]:
+def _parse(codec: Codec, given: list[NewWatchedAddress]) -> list[NewAddress]:
     """One bad address refuses them all, and each bad one is named."""
     parsed, bad = [], []
     for index, item in enumerate(given):
@@ -96,11 +105,12 @@ def _parse(codec: Codec, given: list[Address]) -> list[NewAddress]:
     return parsed
 
 
-@routes.get("/v1/addresses")
-@require("read")
-async def list_addresses(request: web.Request) -> web.Response:
-    query, context = read_query(request, AddressQuery), context_of(request)
-    account = await request_account(request)
+@routes.operation(
+    "GET", "/v1/addresses", needs="read", takes=AddressQuery, answer=Page[WatchedAddress]
+)
+async def list_addresses(call: Call, query: AddressQuery) -> Page[WatchedAddress]:
+    """List watched addresses, newest first."""
+    context, account = call.context, await call.account()
     networks = list(context.codecs)
     if query.network is not None:
         context.codec(query.network)
@@ -113,41 +123,38 @@ async def list_addresses(request: web.Request) -> web.Response:
         statement.where("w.reference = ?", query.reference)
     text = statement.page(query, "w.created_at", "w.id", bigint)
     rows = await context.pool.fetch(text, *statement.arguments)
-    return reply(page(rows, query, "key", lambda row: _address(row, context)))
+    return page(rows, query, "key", lambda row: _address(row, context))
 
 
-@routes.get("/v1/addresses/{network}/{address}")
-@require("read")
-async def get_address(request: web.Request) -> web.Response:
-    account, context = await acting_account(request), context_of(request)
-    network, key = _named(request)
+@routes.operation("GET", "/v1/addresses/{network}/{address}", needs="read", answer=WatchedAddress)
+async def get_address(call: Call) -> WatchedAddress:
+    """Show one watched address."""
+    account, context = await call.acting_account(), call.context
+    network, key = _named(call)
     statement = Statement(_ADDRESSES)
     statement.where("w.state <> 'removed' and w.network = ?", network)
     statement.where("w.account = ? and w.address = ?", account, key)
     row = await context.pool.fetchrow(statement.text, *statement.arguments)
     if row is None:
-        raise missing("watched address", request.match_info["address"])
-    return reply(_address(row, context))
+        raise missing("watched address", call.path["address"])
+    return _address(row, context)
 
 
-@routes.delete("/v1/addresses/{network}/{address}")
-@require("write")
-async def delete_address(request: web.Request) -> web.Response:
-    account = await acting_account(request)
-    network, key = _named(request)
-    async with context_of(request).pool.acquire() as connection, connection.transaction():
-        if not await remove_address(connection, network, account, key):
-            raise missing("watched address", request.match_info["address"])
-    return web.Response(status=204)
+@routes.operation("DELETE", "/v1/addresses/{network}/{address}", needs="write", answer=NoneType)
+async def delete_address(call: Call) -> None:
+    """Watch an address no longer, from the next block on; its history stays."""
+    account = await call.acting_account()
+    network, key = _named(call)
+    if not await remove_address(await call.begin(), network, account, key):
+        raise missing("watched address", call.path["address"])
 
 
-def _named(request: web.Request) -> tuple[str, bytes]:
-    network = request.match_info["network"]
-    codec = context_of(request).path_codec(network)
-    return network, codec.parse_address(request.match_info["address"])
+def _named(call: Call) -> tuple[str, bytes]:
+    network = call.path["network"]
+    return network, call.context.path_codec(network).parse_address(call.path["address"])
 
 
-def _address(row: Any, context: Context) -> dict[str, Any]:
+def _address(row: Any, context: Context) -> WatchedAddress:
     return {
         "network": row["network"],
         "address": context.codecs[row["network"]].format_address(row["address"]),

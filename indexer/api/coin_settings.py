@@ -11,12 +11,26 @@ from functools import partial
 from typing import Any, Final
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from indexer.api.inputs import AmountText, Body, bad_field, refusal
+from indexer.api.shapes import Amount
 from indexer.model import Coin, Refused, Tier, format_amount, parse_amount
 
 MAX_TIERS: Final = 32
 MAX_CONFIRMATIONS: Final = 2**31 - 1  # the database's integer; `reorg_window` is far below
+
+
+class TierView(TypedDict):
+    upTo: Amount
+    confirmations: int
+
+
+class Settings(TypedDict):
+    minDepositAmount: Amount
+    confirmations: int | None
+    confirmationTiers: list[TierView]
+    maxAutoAmount: Amount | None
 
 
 class TierBody(Body):
@@ -99,7 +113,7 @@ class _Reading:
         return tuple(read)
 
 
-def settings_view(coin: Coin) -> dict[str, Any]:
+def settings_view(coin: Coin) -> Settings:
     """A coin's settings as the API shows them; null: nothing set, the network's rule holds."""
     return {
         "minDepositAmount": format_amount(coin.minimum, coin.decimals),

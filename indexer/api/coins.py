@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import asyncpg
-from aiohttp import web
 from pydantic import Field, StringConstraints
+from typing_extensions import TypedDict
 
-from indexer.api.auth import require
-from indexer.api.coin_settings import WithSettings, parse_settings, settings_view
-from indexer.api.context import Context, context_of
-from indexer.api.errors import Conflict, missing, reply
-from indexer.api.inputs import MAX_HEIGHT, Body, Text, bad_field, read_body, refusal
+from indexer.api.coin_settings import Settings, WithSettings, parse_settings, settings_view
+from indexer.api.context import Context
+from indexer.api.errors import Conflict, missing
+from indexer.api.inputs import MAX_HEIGHT, Body, Text, bad_field, refusal
+from indexer.api.operation import Call, Routes
 from indexer.chains import NATIVE, Token
 from indexer.config import EvmNetwork, Network, TronNetwork
 from indexer.coverage import NewCoin, change_coin, register_coin
@@ -29,7 +29,7 @@ _COINS: Final = "select *, status = 'active' as active from coin"
 
 CoinId = Annotated[str, StringConstraints(pattern=rf"^[a-z0-9_]{{1,{MAX_ID}}}$")]
 
-routes = web.RouteTableDef()
+routes = Routes("Coins")
 
 
 class CoinBody(WithSettings):
@@ -52,10 +52,47 @@ class Precreate(Body):
     contract_address: Text
 
 
-@routes.post("/v1/coins")
-@require("admin")
-async def post_coin(request: web.Request) -> web.Response:
-    context, body = context_of(request), await read_body(request, CoinBody)
+class CoinNetwork(TypedDict):
+    network: str
+
+
+class CoinView(TypedDict):
+    coin: str
+    name: str
+    symbol: str
+    type: Literal["NATIVE", "TOKEN"]
+    decimals: int
+    contractAddress: str | None
+    status: Literal["ACTIVE", "INACTIVE"]
+    coveredFrom: int
+    activeFrom: int | None
+    settings: Settings
+    network: CoinNetwork
+
+
+class CoinCreated(TypedDict):
+    message: str
+    coin: str
+    coveredFrom: int
+
+
+class CoinChanged(TypedDict):
+    message: str
+
+
+class TokenFound(TypedDict):
+    coin: str
+    symbol: str
+    name: str
+    decimals: int
+
+
+@routes.operation(
+    "POST", "/v1/coins", needs="admin", takes=CoinBody, answer=CoinCreated, status=201
+)
+async def create_coin(call: Call, body: CoinBody) -> CoinCreated:
+    """Register a token by its contract; from now on it makes deposits."""
+    context = call.context
     asset = _asset(context, body)
     token = await _token(context, body, asset)
     network = context.settings.networks[body.network]
@@ -74,10 +111,8 @@ async def post_coin(request: web.Request) -> web.Response:
         )
         for coin_id in ids
     ]
-    async with context.pool.acquire() as connection, connection.transaction():
-        coin, covered_from = await _register_first(connection, coins)
-    answer = {"message": "coin created", "coin": coin.id, "coveredFrom": covered_from}
-    return reply(answer, 201)
+    coin, covered_from = await _register_first(await call.begin(), coins)
+    return {"message": "coin created", "coin": coin.id, "coveredFrom": covered_from}
 
 
 async def _register_first(
@@ -129,30 +164,34 @@ def _standard(network: Network, asset: bytes) -> str | None:
     return TOKEN_STANDARDS.get(network.chain_id) if isinstance(network, EvmNetwork) else None
 
 
-@routes.put("/v1/coins/precreate-token")
-@require("admin")
-async def precreate_token(request: web.Request) -> web.Response:
-    context, body = context_of(request), await read_body(request, Precreate)
+@routes.operation(
+    "PUT",
+    "/v1/coins/precreate-token",
+    needs="admin",
+    takes=Precreate,
+    answer=TokenFound,
+    status=201,
+)
+async def precreate_token(call: Call, body: Precreate) -> TokenFound:
+    """Read what a contract says of itself; nothing is written."""
+    context = call.context
     asset = _asset(context, body)
     token = await context.tokens(body.network, asset)
     ids = _ids(context.settings.networks[body.network], asset, token.symbol)
     taken = await context.pool.fetch("select id from coin where id = any ($1)", ids)
     free = [coin_id for coin_id in ids if coin_id not in {row["id"] for row in taken}]
-    return reply(
-        {
-            "coin": (free or ids)[0],
-            "symbol": token.symbol,
-            "name": token.name,
-            "decimals": token.decimals,
-        },
-        201,
-    )
+    return {
+        "coin": (free or ids)[0],
+        "symbol": token.symbol,
+        "name": token.name,
+        "decimals": token.decimals,
+    }
 
 
-@routes.put("/v1/coins")
-@require("admin")
-async def put_coin(request: web.Request) -> web.Response:
-    context, body = context_of(request), await read_body(request, CoinChange)
+@routes.operation("PUT", "/v1/coins", needs="admin", takes=CoinChange, answer=CoinChanged)
+async def change(call: Call, body: CoinChange) -> CoinChanged:
+    """Change a coin's settings or status; what stands in no field stays as it is."""
+    context = call.context
     row = await _find(context, body.coin)
     network = context.settings.networks[row["network"]]
     changes = parse_settings(body.given(), row["decimals"], network.reorg_window)
@@ -160,28 +199,26 @@ async def put_coin(request: web.Request) -> web.Response:
         changes["active"] = body.status == "ACTIVE"
     if changes:
         codec = context.codecs[row["network"]]
-        async with context.pool.acquire() as connection, connection.transaction():
-            await change_coin(
-                connection, row["network"], codec, network.required, body.coin, changes
-            )
-    return reply({"message": "coin changed" if changes else "nothing to change"})
+        await change_coin(
+            await call.begin(), row["network"], codec, network.required, body.coin, changes
+        )
+    return {"message": "coin changed" if changes else "nothing to change"}
 
 
-@routes.get("/v1/coins")
-@require("any")
-async def list_coins(request: web.Request) -> web.Response:
-    context = context_of(request)
+@routes.operation("GET", "/v1/coins", needs="any", answer=list[CoinView])
+async def list_coins(call: Call) -> list[CoinView]:
+    """List all coins."""
+    context = call.context
     rows = await context.pool.fetch(
         " ".join([_COINS, "where network = any ($1) order by id"]), list(context.codecs)
     )
-    return reply([_coin(row, context) for row in rows])
+    return [_coin(row, context) for row in rows]
 
 
-@routes.get("/v1/coins/{coin}")
-@require("any")
-async def get_coin(request: web.Request) -> web.Response:
-    context = context_of(request)
-    return reply(_coin(await _find(context, request.match_info["coin"]), context))
+@routes.operation("GET", "/v1/coins/{coin}", needs="any", answer=CoinView)
+async def get_coin(call: Call) -> CoinView:
+    """Show one coin."""
+    return _coin(await _find(call.context, call.path["coin"]), call.context)
 
 
 async def _find(context: Context, coin_id: str) -> Any:
@@ -201,7 +238,7 @@ def _asset(context: Context, body: CoinBody | Precreate) -> bytes:
         raise refusal([bad_field("contractAddress", str(error), body.contract_address)]) from None
 
 
-def _coin(row: Any, context: Context) -> dict[str, Any]:
+def _coin(row: Any, context: Context) -> CoinView:
     coin = coin_from(row)
     native = coin.asset == NATIVE
     return {

@@ -28,18 +28,22 @@ class FeedQuery(Query):
 @require("read")
 async def list_events(request: web.Request) -> web.Response:
     query, account = read_query(request, FeedQuery), await acting_account(request)
-    pool = context_of(request).pool
-    after = await _start(pool, account, query.after)
-    # Positions become visible in their order: the account's row is locked where they are taken.
-    rows = await pool.fetch(
-        """
-        select position, id, body from event
-         where account = $1 and position > $2 order by position limit $3
-        """,
-        account,
-        after,
-        query.limit + 1,
-    )
+    async with (
+        context_of(request).pool.acquire() as connection,
+        # One snapshot: what is forgotten between two looks would be missing without a word.
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        after = await _start(connection, account, query.after)
+        # Positions become visible in their order: the account's row is locked where they are taken.
+        rows = await connection.fetch(
+            """
+            select position, id, body from event
+             where account = $1 and position > $2 order by position limit $3
+            """,
+            account,
+            after,
+            query.limit + 1,
+        )
     shown = rows[: query.limit]
     more = len(rows) > query.limit
     return reply(
@@ -50,16 +54,10 @@ async def list_events(request: web.Request) -> web.Response:
     )
 
 
-async def _start(pool: asyncpg.Pool, account: str, after: int | None) -> int:
+async def _start(connection: asyncpg.Connection, account: str, after: int | None) -> int:
     """The position to read behind; from the oldest kept one where the caller names none."""
-    row = await pool.fetchrow(
-        """
-        select position as newest,
-               coalesce((select min(e.position) from event e where e.account = a.id),
-                        position + 1) - 1 as forgotten
-          from account a where id = $1
-        """,
-        account,
+    row = await connection.fetchrow(
+        "select position as newest, forgotten from account where id = $1", account
     )
     if after is None:
         after = row["forgotten"]

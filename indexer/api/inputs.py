@@ -107,7 +107,12 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), Afte
 FilterText = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_QUERY_TEXT), AfterValidator(_clean)
 ]
-AmountText = Annotated[str, BeforeValidator(_amount_text), StringConstraints(max_length=320)]
+AmountText = Annotated[
+    str,
+    BeforeValidator(_amount_text),
+    StringConstraints(max_length=320),
+    WithJsonSchema({"type": ["string", "number"], "maxLength": 320}),
+]
 Instant = Annotated[datetime, BeforeValidator(_instant)]
 IpRange = Annotated[
     IPv4Network | IPv6Network, BeforeValidator(_range), WithJsonSchema({"type": "string"})

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aiohttp import web
-
 from indexer import status
-from indexer.api.auth import require
-from indexer.api.context import Context, context_of
-from indexer.api.errors import reply
+from indexer.api.context import Context
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page
+from indexer.status import Standing
 
-routes = web.RouteTableDef()
+routes = Routes("Networks")
 
 
-async def standing(context: Context) -> list[dict[str, Any]]:
+async def standing(context: Context) -> list[Standing]:
     """Every network that the database or the settings know, by id."""
     known = {network["network"]: network for network in await status.networks(context.pool)}
     for network, settings in context.settings.networks.items():
@@ -22,12 +19,20 @@ async def standing(context: Context) -> list[dict[str, Any]]:
     return [known[network] for network in sorted(known)]
 
 
-def _not_begun(network: str, family: str) -> dict[str, Any]:
-    nothing = dict.fromkeys(("cursor", "head", "lag", "finalized", "reason"))
-    return {"network": network, "family": family, "state": "starting", **nothing}
+def _not_begun(network: str, family: str) -> Standing:
+    return {
+        "network": network,
+        "family": family,
+        "head": None,
+        "cursor": None,
+        "lag": None,
+        "finalized": None,
+        "state": "starting",
+        "reason": None,
+    }
 
 
-@routes.get("/v1/networks")
-@require("read")
-async def list_networks(request: web.Request) -> web.Response:
-    return reply({"items": await standing(context_of(request)), "nextCursor": None})
+@routes.operation("GET", "/v1/networks", needs="read", answer=Page[Standing])
+async def list_networks(call: Call) -> Page[Standing]:
+    """List the networks and where each stands."""
+    return {"items": await standing(call.context), "nextCursor": None}

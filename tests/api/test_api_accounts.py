@@ -195,18 +195,18 @@ async def test_what_the_commands_call_refuses_by_name(world: World) -> None:
 
 async def test_an_admin_names_the_account_where_one_is_needed(world: World) -> None:
     await world.alice.register("ethereum", address(1))
-    needing = [
-        ("GET", f"/v1/addresses/ethereum/{address(1)}"),
-        ("DELETE", f"/v1/addresses/ethereum/{address(1)}"),
-        ("GET", "/v1/events"),
-        ("POST", "/v1/addresses"),
+    needing: list[tuple[str, str, Any]] = [
+        ("GET", f"/v1/addresses/ethereum/{address(1)}", None),
+        ("DELETE", f"/v1/addresses/ethereum/{address(1)}", None),
+        ("GET", "/v1/events", None),
+        ("POST", "/v1/addresses", {"network": "ethereum", "addresses": [address(2)]}),
     ]
-    for method, path in needing:
-        answer = await world.admin.ask(method, path)
+    for method, path, body in needing:
+        answer = await world.admin.ask(method, path, body)
         assert answer.status == 400, (method, path)
         assert "?account=" in answer.error
-        assert (await world.admin.ask(method, f"{path}?account=nobody")).status == 404
-        assert (await world.admin.ask(method, f"{path}?account=a%00b")).status in (400, 404)
+        assert (await world.admin.ask(method, f"{path}?account=nobody", body)).status == 404
+        assert (await world.admin.ask(method, f"{path}?account=a%00b", body)).status in (400, 404)
     found = await world.admin.get(f"/v1/addresses/ethereum/{address(1)}", account="alice")
     assert found.status == 200
 
