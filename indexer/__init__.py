@@ -5,6 +5,7 @@ What runs
     engine          composition root: settings and an installation become running parts
     installation    database and secrets, opened
     network         one network's life in a process: connect, lead, follow, scan, say how it is
+    hints           what a node says by itself ends the wait for the next poll
     demo            the whole engine against a simulated node
 
 The money path

@@ -42,6 +42,7 @@ from indexer.config_values import (
     Secret,
     Text,
     WsUrl,
+    ZmqAddress,
     checked_name,
     shown,
     whole_or,
@@ -127,6 +128,12 @@ class TronEndpoint(Endpoint):
     """`solidity`: its solidified side, where that is at another URL."""
 
     solidity: HttpUrl | None = None
+
+
+class UtxoEndpoint(Endpoint):
+    """`zmq`: where it publishes `hashblock`."""
+
+    zmq: ZmqAddress | None = None
 
 
 # A bare URL is an endpoint with nothing else to say.
@@ -237,7 +244,7 @@ class UtxoNetwork(Network):
     """`[networks.ID]` with `family = "utxo"`."""
 
     family: Literal["utxo"]
-    endpoints: tuple[Annotated[Endpoint, _BARE_URL], ...]
+    endpoints: tuple[Annotated[UtxoEndpoint, _BARE_URL], ...]
     coin: Literal["btc", "ltc", "doge"]
     chain: Literal["mainnet", "testnet", "signet", "regtest"] = "mainnet"
     finality: Literal["depth"] = "depth"  # work can always be outdone: no node says what is final

@@ -52,12 +52,17 @@ confirmations = 12                # blocks, or "finalized": when the network cal
 #     endpoints = [{ url = "http://127.0.0.1:8090", solidity = "http://127.0.0.1:8091" }]
 #     confirmations = 19
 
+# A Bitcoin-like node: `rest=1` halves what blocks take on the wire, and with `zmqpubhashblock` the
+# node tells of a block before it is polled again. Final is what lies deeper than reorg_window.
 # [networks.bitcoin]
 #     family = "utxo"
 #     coin = "btc"                    # "btc" | "ltc" | "doge": also chooses the chain's rules
 #     chain = "mainnet"               # "mainnet" | "testnet" | "signet" | "regtest"
-#     endpoints = ["http://user:password@127.0.0.1:8332"]
-#     confirmations = 3
+#     endpoints = [
+#         "http://user:password@127.0.0.1:8332",
+#         # { url = "http://user:password@node-b:8332", zmq = "tcp://node-b:28332" },
+#     ]
+#     confirmations = 3               # coinbases wait for the chain's maturity, whatever stands here
 
 [callbacks]
 # Development only: callbacks may go to loopback, to private ranges and to any port; to http://.

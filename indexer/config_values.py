@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PlainValidator, StrictStr
 
 MIN_SECRET_CHARS: Final = 16
+MAX_IPC_BYTES: Final = 107  # of a path: what a Unix socket's address holds
 
 
 class NativeCoin(NamedTuple):
@@ -81,6 +82,20 @@ def _checked_url(text: str, *schemes: str) -> str:
     return text
 
 
+def _zmq_address(text: str) -> str:
+    """Where a publisher is, as libzmq takes it; never where one binds, like `tcp://*:28332`."""
+    path = text.removeprefix("ipc://")
+    if path != text:
+        if not path.startswith("/") or len(path.encode()) > MAX_IPC_BYTES:
+            raise ValueError(f"must have a full path of at most {MAX_IPC_BYTES} bytes after ipc://")
+        return text
+    host = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+    found = re.fullmatch(rf"tcp://{host}:(\d{{1,5}})", text, re.ASCII)
+    if found is None or not 0 < int(found[1]) <= 65535:
+        raise ValueError("must be tcp://host:port or ipc:///path")
+    return text
+
+
 def _postgres_url(text: str) -> str:
     if not re.match(r"postgres(ql)?://\S+$", text):
         raise ValueError("must be a URL like postgresql://user@host/database")
@@ -143,6 +158,7 @@ Text = Annotated[StrictStr, Field(min_length=1, max_length=64)]
 Secret = Annotated[StrictStr, Field(min_length=MIN_SECRET_CHARS)]
 Listen = Annotated[StrictStr, AfterValidator(_listen)]
 HttpUrl = Annotated[StrictStr, AfterValidator(_http_url)]
+ZmqAddress = Annotated[StrictStr, AfterValidator(_zmq_address)]
 WsUrl = Annotated[StrictStr, AfterValidator(_ws_url)]
 PostgresUrl = Annotated[StrictStr, AfterValidator(_postgres_url)]
 ReadableFile = Annotated[Path, AfterValidator(_file)]

@@ -18,6 +18,7 @@ from indexer.chains import Chain
 from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
+from indexer.hints import Hints
 from indexer.lease import RENEW_SECONDS, Lease, wait
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
@@ -83,14 +84,16 @@ class Network:
         """Follow the chain while this process holds the network's lease."""
         lease = Lease(self._pool, f"follow:{self.id}", holder)
         follower = Follower(self.id, self._settings, self.chain, self._pool, self._watch)
+        hints = Hints()
 
         async def step() -> float:
             if not lease.held:
                 return STANDBY_SECONDS
             outcome = await follower.step()
             await self._tell(follower, outcome)
-            moving = outcome in (Outcome.EXTENDED, Outcome.REORGANISED)
-            return 0.0 if moving else self._settings.poll_interval
+            if outcome not in (Outcome.EXTENDED, Outcome.REORGANISED):
+                await hints.wait(self._settings.poll_interval)
+            return 0.0
 
         async def keep() -> float:
             await lease.take()
@@ -100,6 +103,10 @@ class Network:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._repeat(stop, keep, self._log_failure))
                 tasks.create_task(self._repeat(stop, step, self._unreachable))
+                listening = tasks.create_task(self.chain.listen(hints.give))
+                await stop.wait()
+                listening.cancel()
+                hints.give()
         finally:
             await follower.close()
             await self._give_back(lease)

@@ -8,7 +8,7 @@ finalized block, an endpoint that changes its mind.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from indexer.chains import NATIVE, Block, Codec, Header, Token, Transfer, Watch
@@ -78,6 +78,7 @@ class ScriptedChain:
     fetched: list[int] = field(default_factory=list)
     codec: Codec = field(default_factory=HexCodec)
     unproved_blocks: int = 0
+    hint: Callable[[], None] = lambda: None  # the script's, once somebody listens
 
     def __post_init__(self) -> None:
         if not self.view:
@@ -114,6 +115,9 @@ class ScriptedChain:
 
     async def close(self) -> None:
         return None
+
+    async def listen(self, hint: Callable[[], None]) -> None:
+        self.hint = hint
 
     async def tip(self) -> Header:
         return self.shown[-1][0]

@@ -30,7 +30,7 @@ FOUNDATION: Final = {
 ROUTING: Final = {
     f"indexer.api.{name}" for name in ("auth", "context", "errors", "inputs", "pages")
 }
-CHAIN_LIBRARIES: Final = {"web3", "tronpy", "bitcoinrpc"}
+CHAIN_LIBRARIES: Final = {"web3", "tronpy", "bitcoinrpc", "zmq"}
 INPUT_OUTPUT: Final = {"aiohttp", "asyncio", "asyncpg", "os", "pathlib", "socket", "structlog"}
 
 

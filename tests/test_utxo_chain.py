@@ -26,6 +26,7 @@ from tests.rpc_server import FakeTime
 class OneEndpoint:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    zmq: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,69 @@ def test_a_wrong_key_is_named(tmp_path: Path, change: tuple[str, str], said: str
     with pytest.raises(ConfigError) as failed:
         network(tmp_path, TABLE.replace(*change))
     assert said in str(failed.value)
+
+
+def publishing(folder: Path, address: str) -> str | None:
+    """What the one endpoint's `zmq` is read as."""
+    endpoint = f'{{ url = "http://127.0.0.1:8332", zmq = {json.dumps(address)} }}'
+    text = TABLE.replace('"http://user:secret@127.0.0.1:8332"', endpoint)
+    (found,) = network(folder, text).endpoints
+    return found.zmq
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://127.0.0.1:28332",
+        "tcp://bitcoind:28332",
+        "tcp://[::1]:65535",
+        "ipc:///run/bitcoin.zmq",
+    ],
+)
+def test_a_node_may_publish_its_blocks(tmp_path: Path, address: str) -> None:
+    assert publishing(tmp_path, address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "bitcoind:28332",
+        "http://bitcoind:28332",
+        "tcp://bitcoind",
+        "tcp://*:28332",  # where it binds
+        "tcp://bitcoind:*",
+        "tcp://bitcoind:0",
+        "tcp://bitcoind:65536",
+        "tcp://bitcoind:28332/",
+        "tcp://user:hidden@bitcoind:28332",
+        "tcp://lo;bitcoind:28332",
+        "tcp://bitcoind:28332 ",
+        "inproc://hidden",
+        "pgm://lo;239.192.1.1:28332",
+        "ipc://",
+        "ipc://hidden",
+        "ipc:///" + 107 * "a",
+    ],
+)
+def test_an_address_where_nobody_can_publish_is_refused_in_one_line(
+    tmp_path: Path, address: str
+) -> None:
+    with pytest.raises(ConfigError) as failed:
+        publishing(tmp_path, address)
+    (problem,) = failed.value.problems
+    assert problem.startswith("networks.bitcoin.endpoints[0].zmq: must ")
+    assert "hidden" not in problem
+    assert "\n" not in problem
+
+
+def test_only_a_bitcoin_like_node_publishes(tmp_path: Path) -> None:
+    text = (
+        '[networks.tron]\nfamily = "tron"\nconfirmations = 19\n'
+        'endpoints = [{ url = "http://a:8090", zmq = "tcp://a:28332" }]\n'
+    )
+    with pytest.raises(ConfigError, match="unknown key `zmq`"):
+        network(tmp_path, text)
 
 
 def test_two_networks_of_one_coin_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node m
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -113,6 +113,14 @@ class Chain(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+    async def listen(self, hint: Callable[[], None]) -> None:
+        """Call `hint` when a node says by itself that it has a new block, until cancelled.
+
+        Returns where no endpoint is set to do so. What is said may be late, lost, false or a flood:
+        it decides nothing, and is a reason to ask.
+        """
+        ...
 
     async def tip(self) -> Header:
         """The head of the followed endpoint."""

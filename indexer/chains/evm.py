@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
@@ -120,6 +120,9 @@ class EvmChain:
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
+
+    async def listen(self, hint: Callable[[], None]) -> None:
+        """No endpoint tells of blocks by itself."""
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
@@ -91,6 +91,9 @@ class TronChain:
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
+
+    async def listen(self, hint: Callable[[], None]) -> None:
+        """No endpoint tells of blocks by itself."""
 
     async def tip(self) -> Header:
         async def ask(endpoint: Endpoint) -> Header:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
 
 import structlog
 
-from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains import Block, Codec, Header, Token, Transfer, Watch, utxo_hints
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
 from indexer.chains.pipeline import Pace, in_order
@@ -36,6 +36,8 @@ class EndpointSettings(Protocol):
     def url(self) -> str: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
+    @property
+    def zmq(self) -> str | None: ...  # where it publishes `hashblock`
 
 
 class UtxoSettings(Protocol):
@@ -83,6 +85,11 @@ class UtxoChain:
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
+
+    async def listen(self, hint: Callable[[], None]) -> None:
+        publishers = [each.zmq for each in self._settings.endpoints if each.zmq is not None]
+        if publishers:
+            await utxo_hints.listen(publishers, hint)
 
     async def tip(self) -> Header:
         async def ask(endpoint: Endpoint) -> Header:
