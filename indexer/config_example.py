@@ -62,7 +62,7 @@ confirmations = 12                # blocks, or "finalized": when the network cal
 #         "http://user:password@127.0.0.1:8332",
 #         # { url = "http://user:password@node-b:8332", zmq = "tcp://node-b:28332" },
 #     ]
-#     confirmations = 3               # coinbases wait for the chain's maturity, whatever stands here
+#     confirmations = 3               # coinbases wait for their maturity as well
 
 [callbacks]
 # Development only: callbacks may go to loopback, to private ranges and to any port; to http://.
