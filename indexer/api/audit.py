@@ -1,53 +1,67 @@
-"""Who changed what: a row for each call that changed something, written with the change itself."""
+"""`GET /v1/audit`: who changed what through the API."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+import json
+from typing import Any
 
-import asyncpg
-from aiohttp import web
-from pydantic import BaseModel
+from typing_extensions import TypedDict
 
-from indexer.api.auth import PRINCIPAL
-from indexer.api.caller import client_address
-from indexer.api.errors import REQUEST_ID, dump, shown
+from indexer.api.inputs import FilterText, Instant
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.shapes import Time
+from indexer.model import format_time
 
-if TYPE_CHECKING:
-    from indexer.api.operation import Operation
-
-MAX_DETAILS: Final = 4096  # bytes of a body's JSON; a larger one leaves its field names
-MAX_ENTRIES: Final = 10  # of a list; a longer one leaves its length
-HIDDEN: Final = frozenset({"url", "headers", "xpub"})  # may hold a password, or tell all addresses
+routes = Routes("Audit")
 
 
-async def record(
-    connection: asyncpg.Connection, request: web.Request, operation: Operation, body: BaseModel
-) -> None:
-    principal = request[PRINCIPAL]
-    await connection.execute(
-        """
-        insert into audit (account, key_id, address, request_id, action, target, details)
-        values ($1, $2, $3, $4, $5, $6, $7)
-        """,
-        principal.account or request.query.get("account"),
-        principal.key_id,
-        client_address(request),
-        request[REQUEST_ID],
-        f"{operation.method} {operation.path}",
-        shown(request.path),
-        _details(body).decode(),
-    )
+class AuditQuery(PageQuery):
+    key_id: FilterText | None = None
+    since: Instant | None = None
+    until: Instant | None = None
 
 
-def _details(body: BaseModel) -> bytes:
-    given = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    text = dump({name: _shown(name, value) for name, value in given.items()})
-    return text if len(text) <= MAX_DETAILS else dump(dict.fromkeys(given, "…"))
+class Change(TypedDict):
+    """One call that changed something; `details` is its body without secrets."""
+
+    id: str
+    at: Time
+    account: str | None
+    keyId: str
+    address: str
+    requestId: str
+    action: str
+    target: str
+    details: Any
 
 
-def _shown(name: str, value: Any) -> Any:
-    if name in HIDDEN:
-        return "…"
-    if isinstance(value, list) and len(value) > MAX_ENTRIES:
-        return {"entries": len(value)}
-    return value
+@routes.operation("GET", "/v1/audit", needs="admin", takes=AuditQuery, answer=Page[Change])
+async def list_audit(call: Call, query: AuditQuery) -> Page[Change]:
+    """List the calls that changed something, newest first."""
+    statement = Statement("select *, at as created_at from audit")
+    for condition, value in (
+        ("account = ?", await call.account()),
+        ("key_id = ?", query.key_id),
+        ("at >= ?", query.since),
+        ("at < ?", query.until),
+    ):
+        if value is not None:
+            statement.where(condition, value)
+    text = statement.page(query, "at", "id", bigint)
+    rows = await call.context.pool.fetch(text, *statement.arguments)
+    return page(rows, query, "id", _change)
+
+
+def _change(row: Any) -> Change:
+    return {
+        "id": str(row["id"]),
+        "at": format_time(row["at"]),
+        "account": row["account"],
+        "keyId": row["key_id"],
+        "address": str(row["address"].ip),
+        "requestId": row["request_id"],
+        "action": row["action"],
+        "target": row["target"],
+        "details": json.loads(row["details"]),
+    }

@@ -16,7 +16,7 @@ import asyncpg
 from aiohttp import hdrs, web
 from pydantic import BaseModel
 
-from indexer.api import audit
+from indexer.api import journal
 from indexer.api.auth import PRINCIPAL, Principal, Scope, acting_account, request_account
 from indexer.api.context import Context, context_of
 from indexer.api.errors import Problem, dump, reply_dumped
@@ -126,7 +126,7 @@ class Operation:
             answer = await (self.run(call) if self.takes is None else self.run(call, taken))
             body = b"" if answer is None else dump(answer)
             if call.connection is not None:
-                await audit.record(call.connection, request, self, taken)
+                await journal.record(call.connection, request, self, taken)
                 if idempotency is not None:
                     await idempotency.keep(call.connection, self.status, answer)
         return _response(request, self.status, body)

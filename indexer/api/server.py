@@ -12,13 +12,13 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from indexer.api import accounts, addresses, coins, deposits, events, health, networks
+from indexer.api import accounts, addresses, audit, coins, deposits, docs, events, health, networks
 from indexer.api.auth import authenticate
 from indexer.api.context import CONTEXT, Context
 from indexer.api.errors import answer_errors
 from indexer.api.inputs import MAX_BODY
 from indexer.api.limits import LIMITS, Limits
-from indexer.api.operation import Routes
+from indexer.api.operation import Operation, Routes
 from indexer.model import Refused
 
 SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
@@ -35,7 +35,7 @@ def _is_no_parse_error(record: logging.LogRecord) -> bool:
 http_log = logging.getLogger(__name__)
 http_log.addFilter(_is_no_parse_error)
 
-RESOURCES: Final = (accounts, addresses, coins, deposits, events, health, networks)
+RESOURCES: Final = (accounts, networks, coins, addresses, deposits, events, audit, health)
 
 
 def build(
@@ -45,11 +45,14 @@ def build(
     app = web.Application(middlewares=[answer_errors, authenticate], client_max_size=MAX_BODY)
     app[CONTEXT] = context
     app[LIMITS] = limits or Limits()
+    operations: list[Operation] = []
     for routes in (*(resource.routes for resource in RESOURCES), *added):
         if isinstance(routes, Routes):
-            app.add_routes(web.route(op.method, op.path, op.handle) for op in routes)
+            operations += routes
         else:
             app.add_routes(routes)
+    app.add_routes(web.route(op.method, op.path, op.handle) for op in operations)
+    app.add_routes(docs.routes(operations))
     return app
 
 
