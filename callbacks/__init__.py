@@ -4,9 +4,12 @@ signing     Standard Webhooks: make a secret, sign an attempt, verify what arriv
 schedule    when a failed delivery is tried again; Retry-After
 guard       where callbacks may go: URL, DNS answers, every socket address
 headers     which headers an endpoint may add to its requests
-store       the SQL: claim, settle, release; endpoints
 sender      one bounded POST over kept-alive connections
+attempts    one attempt: sign, guard, send
+claims      the SQL of leases: claim, release
+outcomes    the SQL of settling, an attempt's row with it
 settler     outcomes into the database, in batches, kept while it is away
 dispatcher  the loop: claim, sign, send, settle
+endpoints   the SQL of endpoints
 api         /v1/endpoints
 """

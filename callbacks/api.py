@@ -10,7 +10,7 @@ import asyncpg
 from aiohttp import web
 from pydantic import Field, StringConstraints
 
-from callbacks import store
+from callbacks import endpoints
 from callbacks.guard import MAX_URL, check_answers, check_url
 from indexer.api.auth import acting_account, request_account, require
 from indexer.api.context import Context, context_of
@@ -44,7 +44,7 @@ async def create_endpoint(request: web.Request) -> web.Response:
     body = await read_body(request, NewEndpoint)
     await _check(body, context)
     async with context.pool.acquire() as connection, connection.transaction():
-        row, secret = await store.create_endpoint(
+        row, secret = await endpoints.create_endpoint(
             connection,
             context.vault,
             account,
@@ -83,7 +83,7 @@ async def get_endpoint(request: web.Request) -> web.Response:
 async def delete_endpoint(request: web.Request) -> web.Response:
     account, context = await request_account(request), context_of(request)
     async with context.pool.acquire() as connection, connection.transaction():
-        if not await store.delete_endpoint(connection, request.match_info["id"], account):
+        if not await endpoints.delete_endpoint(connection, request.match_info["id"], account):
             raise missing("endpoint", request.match_info["id"])
     return web.Response(status=204)
 

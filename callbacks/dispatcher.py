@@ -14,32 +14,28 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from random import Random
 from typing import Final
 
 import asyncpg
 import structlog
 
-from callbacks import store
+from callbacks import claims
 from callbacks.answer import Answer
-from callbacks.guard import check_url
+from callbacks.attempts import ATTEMPT_SECONDS, Attempts
+from callbacks.claims import Claim
+from callbacks.outcomes import Outcome
 from callbacks.schedule import next_wait, parse_retry_after
-from callbacks.sender import Sender
 from callbacks.settler import Settler
-from callbacks.signing import sign
-from callbacks.store import Claim, Outcome
 from indexer import bell
 from indexer.config import Callbacks
-from indexer.model import Refused, Unavailable
+from indexer.model import Unavailable
 from indexer.secret import Vault
 
 SLOTS: Final = 256  # deliveries in hand in this process: claimed and not settled yet
 SLOTS_PER_ENDPOINT: Final = 8  # attempts under way
-ATTEMPT_SECONDS: Final = 15.0  # wall clock of one attempt
 LEASE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.25
-URLS: Final = 4096  # remembered in parsed form
 DATABASE_RETRY_SECONDS: Final = 1.0
 LAST_OUTCOMES_SECONDS: Final = 15.0  # after a stop, for outcomes that the database is slow to take
 
@@ -72,13 +68,10 @@ class Dispatcher:
     ) -> None:
         """`now`: Unix seconds, for signatures. Waiting goes by the event loop's own clock."""
         self._pool = pool
-        self._vault = vault
-        self._rules = rules
         self._limits = limits
         self._rng = rng or Random()
         self._now = now
-        self._url = lru_cache(URLS)(partial(check_url, rules=rules))
-        self._sender = Sender(rules, limits.attempt_seconds)
+        self._attempts = Attempts(vault, rules, limits.attempt_seconds, now=now)
         self._settler = Settler(pool, self._on_settled)
         self._wake = asyncio.Event()
         self._in_hand = 0
@@ -89,7 +82,7 @@ class Dispatcher:
 
         The time limit of an attempt bounds the first, LAST_OUTCOMES_SECONDS the second.
         """
-        async with self._sender, asyncio.TaskGroup() as helpers:
+        async with self._attempts, asyncio.TaskGroup() as helpers:
             running = [
                 helpers.create_task(self._settler.run()),
                 helpers.create_task(bell.listen(self._pool, self._wake.set)),
@@ -114,21 +107,21 @@ class Dispatcher:
         while not stop.is_set():
             self._wake.clear()
             pause = self._limits.poll_seconds
-            claims: list[Claim] = []
-            lease_ends = asyncio.get_running_loop().time() + self._limits.lease_seconds
+            claimed: list[Claim] = []
+            lease_ends = time.monotonic() + self._limits.lease_seconds
             try:
-                claims = await self._claim()
+                claimed = await self._claim()
                 if stop.is_set():
-                    await store.release(self._pool, claims)
+                    await claims.release(self._pool, claimed)
                     return
             except Unavailable as problem:
                 log.warning("dispatcher waits", error=str(problem))
                 pause = DATABASE_RETRY_SECONDS
-            for claim in claims:
+            for claim in claimed:
                 self._in_hand += 1
-                self._busy[claim.endpoint] += 1
+                self._busy[claim.message.endpoint] += 1
                 attempts.create_task(self._attempt(claim, lease_ends))
-            if claims and self._in_hand < self._limits.slots:
+            if claimed and self._in_hand < self._limits.slots:
                 continue  # there may be more: a claim shares its slots out
             try:
                 async with asyncio.timeout(pause):
@@ -140,7 +133,7 @@ class Dispatcher:
         free = self._limits.slots - self._in_hand
         if not free:
             return []
-        return await store.claim(
+        return await claims.claim(
             self._pool,
             free,
             self._limits.slots_per_endpoint,
@@ -153,54 +146,39 @@ class Dispatcher:
         self._wake.set()
 
     async def _attempt(self, claim: Claim, lease_ends: float) -> None:
-        start = asyncio.get_running_loop().time()
+        endpoint, began = claim.message.endpoint, time.monotonic()
         try:
-            if start + self._limits.attempt_seconds > lease_ends:
+            if began + self._limits.attempt_seconds > lease_ends:
                 # This process stood still: the delivery may be somebody else's by now.
-                log.warning("lease too old to send", delivery=claim.id, endpoint=claim.endpoint)
+                log.warning("lease too old to send", delivery=claim.id, endpoint=endpoint)
                 self._on_settled(1)
                 return
-            host, answer = await self._send(claim)
+            answer = await self._attempts.send(claim.message)
         finally:
-            self._busy[claim.endpoint] -= 1
-            if not self._busy[claim.endpoint]:
-                del self._busy[claim.endpoint]
-        outcome = self._judge(claim, answer)
+            self._busy[endpoint] -= 1
+            if not self._busy[endpoint]:
+                del self._busy[endpoint]
+        outcome = self._judge(claim, answer, began)
         self._settler.add(outcome)
         log.info(
             "delivery attempted",
             delivery=claim.id,
-            event_id=claim.event,
-            endpoint=claim.endpoint,
-            host=host,
-            attempt=claim.attempts + 1,
+            event_id=claim.message.event,
+            endpoint=endpoint,
+            address=answer.address,
+            attempt=claim.message.number,
             status=answer.status,
             error=answer.error,
-            ms=round((asyncio.get_running_loop().time() - start) * 1000, 1),
+            ms=round((time.monotonic() - began) * 1000, 1),
             state=outcome.state or "pending",
             next_in=None if outcome.wait is None else round(outcome.wait, 1),
         )
 
-    async def _send(self, claim: Claim) -> tuple[str | None, Answer]:
-        """The host, for the log, and what came of it. A URL shows itself nowhere else."""
-        try:
-            url = self._url(claim.url)
-        except Refused:
-            return None, Answer(None, "blocked")  # the rules have changed since it was registered
-        timestamp = int(self._now())
-        secrets = [self._vault.decrypt(sealed, claim.endpoint) for sealed in claim.secrets]
-        headers = {
-            "webhook-id": claim.event,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(secrets, claim.event, timestamp, claim.body),
-            "webhook-attempt": str(claim.attempts + 1),
-        }
-        return url.raw_host, await self._sender.post(url, headers, claim.body)
-
-    def _judge(self, claim: Claim, answer: Answer) -> Outcome:
+    def _judge(self, claim: Claim, answer: Answer, began: float) -> Outcome:
         if answer.error is None:
-            return Outcome(claim.id, claim.token, "delivered", None, None, None, answer.status)
+            return Outcome(claim, answer, began, "delivered")
         asked = parse_retry_after(answer.retry_after, self._now())
         wait = next_wait(claim.attempts + 1, asked, self._rng)
-        state, reason = ("exhausted", "attempts") if wait is None else (None, None)
-        return Outcome(claim.id, claim.token, state, reason, wait, answer.error, answer.status)
+        if wait is None:
+            return Outcome(claim, answer, began, "exhausted", "attempts")
+        return Outcome(claim, answer, began, wait=wait)

@@ -9,8 +9,8 @@ from typing import Final
 import asyncpg
 import structlog
 
-from callbacks import store
-from callbacks.store import Outcome
+from callbacks import outcomes
+from callbacks.outcomes import Outcome
 from indexer.model import Unavailable
 
 BATCH: Final = 200  # outcomes of one statement
@@ -58,10 +58,12 @@ class Settler:
         await self._none.wait()
 
     async def _write(self, batch: list[Outcome]) -> None:
-        taken = await store.settle(self._pool, batch)
+        taken = await outcomes.settle(self._pool, batch)
         for outcome in batch:
-            if outcome.id not in taken:
-                log.warning("outcome refused", delivery=outcome.id, reason="the lease ran out")
+            if outcome.claim.id not in taken:
+                log.warning(
+                    "outcome refused", delivery=outcome.claim.id, reason="the lease ran out"
+                )
         del self._waiting[: len(batch)]
         if not self._waiting:
             self._some.clear()

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from callbacks import store
+from callbacks import endpoints
 from indexer.model import make_id
 from indexer.secret import Vault
 
@@ -47,7 +47,7 @@ async def endpoint(
 ) -> tuple[str, str]:
     """Its id and its secret."""
     async with pool.acquire() as connection, connection.transaction():
-        row, secret = await store.create_endpoint(
+        row, secret = await endpoints.create_endpoint(
             connection, vault, account, url, events, networks, coins, None
         )
     return row["id"], secret

@@ -298,8 +298,7 @@ async def test_an_attempt_is_one_log_line_without_secrets(pool: asyncpg.Pool, va
                 await charged(pool, 1)
     [line] = [each for each in logs if each["event"] == "delivery attempted"]
     assert line["endpoint"] == name
-    assert (line["host"], line["attempt"], line["status"], line["error"], line["state"]) == (
-        "127.0.0.1",
+    assert (line["attempt"], line["status"], line["error"], line["state"]) == (
         1,
         503,
         "status",

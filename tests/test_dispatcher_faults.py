@@ -12,9 +12,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import settler, store
+from callbacks import claims, endpoints, outcomes, settler
+from callbacks.claims import Claim
 from callbacks.dispatcher import Dispatcher, Limits
-from callbacks.store import Claim, Outcome
+from callbacks.outcomes import Outcome
 from indexer.model import Impossible, Unavailable
 from indexer.secret import Vault
 from tests import callback_rows as rows
@@ -49,7 +50,7 @@ async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
-    real = store.settle
+    real = outcomes.settle
 
     async def hang(*_: Any) -> set[int]:
         await asyncio.sleep(3600)
@@ -58,13 +59,13 @@ async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
         await rows.history(pool, 1, 2)
-        monkeypatch.setattr(store, "settle", hang)
+        monkeypatch.setattr(outcomes, "settle", hang)
         crashing = asyncio.create_task(Dispatcher(pool, vault, RULES, QUICK).run(asyncio.Event()))
         await heard(shop, 1)
         crashing.cancel()
         with suppress(asyncio.CancelledError):
             await crashing
-        monkeypatch.setattr(store, "settle", real)
+        monkeypatch.setattr(outcomes, "settle", real)
         await make_due(pool, leased=True)
         async with dispatching(pool, vault):
             await settled(pool)
@@ -87,7 +88,7 @@ async def test_case_30_the_outcome_of_an_attempt_that_outlived_its_lease_is_refu
                 await heard(shop, 1)
                 stop.set()
                 await make_due(pool, leased=True)
-                [other] = await store.claim(pool, 10, 8, {}, 60.0)
+                [other] = await claims.claim(pool, 10, 8, {}, 60.0)
             refused = [line for line in logs if line["event"] == "outcome refused"]
     held = await pool.fetchrow("select * from delivery")
     assert (held["lease_token"], held["attempts"], held["last_error"]) == (other.token, 0, None)
@@ -136,14 +137,14 @@ async def test_case_31_a_stop_during_a_claim_gives_the_leases_back(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
-    real, stop = store.claim, asyncio.Event()
+    real, stop = claims.claim, asyncio.Event()
 
     async def claim(*given: Any) -> list[Claim]:
-        claims = await real(*given)
+        claimed: list[Claim] = await real(*given)
         stop.set()
-        return claims
+        return claimed
 
-    monkeypatch.setattr(store, "claim", claim)
+    monkeypatch.setattr(claims, "claim", claim)
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
         await rows.history(pool, 1, 1)
@@ -157,14 +158,14 @@ async def test_case_32_outcomes_wait_for_the_database_and_are_not_lost(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
-    real, failures = store.settle, iter([True] * 3)
+    real, failures = outcomes.settle, iter([True] * 3)
 
-    async def settle(pool: asyncpg.Pool, outcomes: Sequence[Outcome]) -> set[int]:
+    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> set[int]:
         if next(failures, False):
             raise Unavailable("the database is out of reach: a test says so")
-        return await real(pool, outcomes)
+        return await real(pool, batch)
 
-    monkeypatch.setattr(store, "settle", settle)
+    monkeypatch.setattr(outcomes, "settle", settle)
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
         for number in range(30):
@@ -178,15 +179,15 @@ async def test_case_32_outcomes_wait_for_the_database_and_are_not_lost(
 async def test_case_32_no_more_is_claimed_than_can_be_remembered(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, away = store.settle, asyncio.Event()
+    real, away = outcomes.settle, asyncio.Event()
     away.set()
 
-    async def settle(pool: asyncpg.Pool, outcomes: Sequence[Outcome]) -> set[int]:
+    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> set[int]:
         if away.is_set():
             raise Unavailable("the database takes nothing")
-        return await real(pool, outcomes)
+        return await real(pool, batch)
 
-    monkeypatch.setattr(store, "settle", settle)
+    monkeypatch.setattr(outcomes, "settle", settle)
     monkeypatch.setattr(settler, "LAST_RETRY_SECONDS", 0.1)
     await rows.world(pool)
     async with receiver() as shop:
@@ -247,7 +248,7 @@ async def test_an_endpoint_deleted_during_an_attempt_cancels_it(
         async with dispatching(pool, vault):
             await heard(shop, 1)
             async with pool.acquire() as connection, connection.transaction():
-                assert await store.delete_endpoint(connection, name, rows.ACCOUNT)
+                assert await endpoints.delete_endpoint(connection, name, rows.ACCOUNT)
     done = await pool.fetch("select state, reason, attempts from delivery_done order by id")
     assert [tuple(row) for row in done] == [("cancelled", "endpoint_deleted", 0)] * 2
     assert len(shop.requests) == 1

@@ -9,7 +9,7 @@ from typing import Final
 
 import asyncpg
 
-from callbacks.store import create_endpoint
+from callbacks.endpoints import create_endpoint
 from indexer import config, coverage, origin
 from indexer.chains import Chain
 from indexer.database import connect_pool, migrate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from random import Random
@@ -11,8 +12,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from callbacks import signing, store
-from callbacks.store import Claim, Outcome
+from callbacks import claims as leases
+from callbacks import endpoints, outcomes, signing
+from callbacks.answer import Answer
+from callbacks.claims import Claim
+from callbacks.outcomes import Outcome
 from indexer.secret import Vault
 from tests import callback_rows as rows
 
@@ -26,19 +30,19 @@ async def claim(
     busy: dict[str, int] | None = None,
     lease: float = LEASE,
 ) -> list[Claim]:
-    return await store.claim(pool, slots, per_endpoint, busy or {}, lease)
+    return await leases.claim(pool, slots, per_endpoint, busy or {}, lease)
 
 
 def delivered(claimed: Claim) -> Outcome:
-    return Outcome(claimed.id, claimed.token, "delivered", None, None, None, 204)
+    return Outcome(claimed, Answer(204, None), time.monotonic(), "delivered")
 
 
 def failed(claimed: Claim, wait: float = 3600.0) -> Outcome:
-    return Outcome(claimed.id, claimed.token, None, None, wait, "status", 500)
+    return Outcome(claimed, Answer(500, "status"), time.monotonic(), wait=wait)
 
 
 def exhausted(claimed: Claim) -> Outcome:
-    return Outcome(claimed.id, claimed.token, "exhausted", "attempts", None, "timeout", None)
+    return Outcome(claimed, Answer(None, "timeout"), time.monotonic(), "exhausted", "attempts")
 
 
 async def live(pool: asyncpg.Pool) -> list[Any]:
@@ -50,7 +54,7 @@ async def live(pool: asyncpg.Pool) -> list[Any]:
 
 
 def events(claims: Iterable[Claim]) -> list[str]:
-    return [each.event for each in claims]
+    return [each.message.event for each in claims]
 
 
 async def test_a_claim_hands_over_all_that_an_attempt_needs(
@@ -61,10 +65,12 @@ async def test_a_claim_hands_over_all_that_an_attempt_needs(
     deposit = await rows.deposit(pool, 1)
     event = await rows.event(pool, deposit, 1)
     [claimed] = await claim(pool)
-    assert (claimed.endpoint, claimed.event, claimed.attempts) == (name, event, 0)
-    assert claimed.url == "https://shop.example/in"
-    assert claimed.body == await pool.fetchval("select body from event where id = $1", event)
-    [sealed] = claimed.secrets
+    assert (claimed.message.endpoint, claimed.message.event, claimed.attempts) == (name, event, 0)
+    assert claimed.message.url == "https://shop.example/in"
+    assert claimed.message.body == await pool.fetchval(
+        "select body from event where id = $1", event
+    )
+    [sealed] = claimed.message.secrets
     assert vault.decrypt(sealed, name) == signing.decode_secret(secret)
     assert await claim(pool) == []
 
@@ -90,7 +96,7 @@ async def test_secrets_are_stored_encrypted_and_sign_newest_first_until_they_exp
     assert all(key not in row["secret"] and b"whsec" not in row["secret"] for row in stored)
     await rows.history(pool, 1, 1)
     [claimed] = await claim(pool)
-    assert [vault.decrypt(sealed, name) for sealed in claimed.secrets] == [key, b"old"]
+    assert [vault.decrypt(sealed, name) for sealed in claimed.message.secrets] == [key, b"old"]
 
 
 async def test_a_later_event_waits_for_the_one_before_it(pool: asyncpg.Pool, vault: Vault) -> None:
@@ -100,12 +106,12 @@ async def test_a_later_event_waits_for_the_one_before_it(pool: asyncpg.Pool, vau
     await rows.history(pool, 2, 1)
     first, other = await claim(pool)
     assert await claim(pool) == []
-    assert await store.settle(pool, [delivered(first), delivered(other)]) == {first.id, other.id}
+    assert await outcomes.settle(pool, [delivered(first), delivered(other)]) == {first.id, other.id}
     [second] = await claim(pool)
-    assert second.event != first.event
-    await store.settle(pool, [exhausted(second)])
+    assert second.message.event != first.message.event
+    await outcomes.settle(pool, [exhausted(second)])
     [third] = await claim(pool)
-    assert len({first.event, second.event, third.event}) == 3
+    assert len({first.message.event, second.message.event, third.message.event}) == 3
 
 
 async def test_a_failed_head_takes_what_waits_behind_it_along(
@@ -116,7 +122,7 @@ async def test_a_failed_head_takes_what_waits_behind_it_along(
     await rows.endpoint(pool, vault, "https://shop.example/in")
     await rows.history(pool, 1, 3)
     [head] = await claim(pool)
-    await store.settle(pool, [failed(head)])
+    await outcomes.settle(pool, [failed(head)])
     waiting = await live(pool)
     assert [row["due"] for row in waiting] == [False] * 3
     assert len({row["due_at"] for row in waiting}) == 1
@@ -133,13 +139,16 @@ async def test_news_of_a_deposit_pulls_what_waits_before_it_to_now(
     deposit = await rows.history(pool, 1, 2)
     other = await rows.history(pool, 2, 1)
     claims = await claim(pool)
-    await store.settle(pool, [failed(each) for each in claims])
+    await outcomes.settle(pool, [failed(each) for each in claims])
     assert await claim(pool) == []
     await rows.event(pool, deposit, 3)
     due = {(row["deposit"], row["sequence"]) for row in await live(pool) if row["due"]}
     assert due == {(deposit, 1), (deposit, 2), (deposit, 3)}
     [again] = await claim(pool)
-    assert (again.event, again.attempts) == (events(c for c in claims if c.id == again.id)[0], 1)
+    assert (again.message.event, again.attempts) == (
+        events(c for c in claims if c.id == again.id)[0],
+        1,
+    )
     assert other not in {deposit for deposit, _ in due}
 
 
@@ -150,7 +159,7 @@ async def test_news_leaves_a_delivery_in_hand_alone(pool: asyncpg.Pool, vault: V
     [head] = await claim(pool)
     await rows.event(pool, deposit, 2)
     assert await claim(pool) == []
-    assert await store.settle(pool, [delivered(head)]) == {head.id}
+    assert await outcomes.settle(pool, [delivered(head)]) == {head.id}
     assert len(await claim(pool)) == 1
 
 
@@ -160,16 +169,52 @@ async def test_finished_deliveries_move_and_keep_their_id(pool: asyncpg.Pool, va
     await rows.history(pool, 1, 1)
     await rows.history(pool, 2, 1)
     good, bad = await claim(pool)
-    await store.settle(pool, [delivered(good), exhausted(bad)])
+    await outcomes.settle(pool, [delivered(good), exhausted(bad)])
     assert await live(pool) == []
     done = await pool.fetch("select * from delivery_done order by id")
     assert [
         (d["id"], d["endpoint"], d["event"], d["state"], d["reason"], d["attempts"]) for d in done
     ] == [
-        (good.id, name, good.event, "delivered", None, 1),
-        (bad.id, name, bad.event, "exhausted", "attempts", 1),
+        (good.id, name, good.message.event, "delivered", None, 1),
+        (bad.id, name, bad.message.event, "exhausted", "attempts", 1),
     ]
     assert [(d["last_error"], d["last_status"]) for d in done] == [(None, 204), ("timeout", None)]
+
+
+async def test_a_settled_attempt_leaves_its_row(pool: asyncpg.Pool, vault: Vault) -> None:
+    await rows.world(pool)
+    await rows.endpoint(pool, vault, "https://shop.example/in")
+    await rows.history(pool, 1, 1)
+    [first] = await claim(pool)
+    began = time.monotonic() - 2.0
+    answer = Answer(500, "status", address="192.0.2.7", dns_ms=1.5, total_ms=8.5, head="oh")
+    await outcomes.settle(pool, [Outcome(first, answer, began, wait=0.0)])
+    [second] = await claim(pool)
+    assert second.message.number == 2
+    await outcomes.settle(
+        pool, [Outcome(second, Answer(429, "status"), began, wait=60.0, charged=False)]
+    )
+    failed_one, uncharged = await pool.fetch(
+        "select *, host(address) as host, extract(epoch from clock() - at)::float8 as age "
+        "from attempt order by number"
+    )
+    wanted = {
+        "delivery": first.id,
+        "number": 1,
+        "charged": True,
+        "status": 500,
+        "error": "status",
+        "host": "192.0.2.7",
+        "dns_ms": 1.5,
+        "connect_ms": None,
+        "total_ms": 8.5,
+        "head": "oh",
+    }
+    assert {name: failed_one[name] for name in wanted} == wanted
+    assert 2.0 <= failed_one["age"] < 10.0
+    assert (uncharged["number"], uncharged["charged"], uncharged["status"]) == (2, False, 429)
+    [waiting] = await live(pool)
+    assert (waiting["requests"], waiting["attempts"]) == (2, 1)
 
 
 async def test_case_30_an_outcome_after_the_lease_is_refused_by_the_fence(
@@ -180,14 +225,18 @@ async def test_case_30_an_outcome_after_the_lease_is_refused_by_the_fence(
     await rows.history(pool, 1, 2)
     [stale] = await claim(pool, lease=0.0)
     [fresh] = await claim(pool)
-    assert (stale.id, stale.event, stale.body) == (fresh.id, fresh.event, fresh.body)
+    assert (stale.id, stale.message.event, stale.message.body) == (
+        fresh.id,
+        fresh.message.event,
+        fresh.message.body,
+    )
     for outcome in (delivered(stale), failed(stale), exhausted(stale)):
-        assert await store.settle(pool, [outcome]) == set()
-    await store.release(pool, [stale])
+        assert await outcomes.settle(pool, [outcome]) == set()
+    await leases.release(pool, [stale])
     held = (await live(pool))[0]
     assert (held["lease_token"], held["attempts"], held["due"]) == (fresh.token, 0, False)
-    assert await store.settle(pool, [delivered(fresh)]) == {fresh.id}
-    assert await store.settle(pool, [delivered(fresh)]) == set()
+    assert await outcomes.settle(pool, [delivered(fresh)]) == {fresh.id}
+    assert await outcomes.settle(pool, [delivered(fresh)]) == set()
 
 
 async def test_released_deliveries_are_due_at_once_and_not_charged(
@@ -197,7 +246,7 @@ async def test_released_deliveries_are_due_at_once_and_not_charged(
     await rows.endpoint(pool, vault, "https://shop.example/in")
     await rows.history(pool, 1, 1)
     claims = await claim(pool)
-    await store.release(pool, claims)
+    await leases.release(pool, claims)
     [again] = await claim(pool)
     assert again.attempts == 0
     assert again.token != claims[0].token
@@ -216,7 +265,7 @@ async def test_a_backlog_leaves_room_for_every_other_endpoint(
     }
     deposit = await rows.deposit(pool, 1000)
     await rows.event(pool, deposit, 1, "deposit.confirmed")
-    by_endpoint = [each.endpoint for each in await claim(pool, slots=12)]
+    by_endpoint = [each.message.endpoint for each in await claim(pool, slots=12)]
     assert quiet < set(by_endpoint)
     assert by_endpoint.count(crowded) == 2
     assert len(await claim(pool, slots=12, busy={crowded: 6})) == 2
@@ -310,7 +359,7 @@ async def test_no_delivery_for_another_account_or_for_a_silent_deposit(
 
 async def remove(pool: asyncpg.Pool, name: str, account: str | None) -> bool:
     async with pool.acquire() as connection, connection.transaction():
-        return await store.delete_endpoint(connection, name, account)
+        return await endpoints.delete_endpoint(connection, name, account)
 
 
 async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vault: Vault) -> None:
@@ -318,7 +367,7 @@ async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vau
     name, _ = await rows.endpoint(pool, vault, "https://shop.example/in")
     kept, _ = await rows.endpoint(pool, vault, "https://kept.example/in")
     await rows.history(pool, 1, 2)
-    claims = {each.endpoint: each for each in await claim(pool)}
+    claims = {each.message.endpoint: each for each in await claim(pool)}
     assert not await remove(pool, name, "another account")
     assert await remove(pool, name, rows.ACCOUNT)
     assert not await remove(pool, name, None)
@@ -327,7 +376,7 @@ async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vau
     assert [(d["endpoint"], d["state"], d["reason"]) for d in done] == [
         (name, "cancelled", "endpoint_deleted")
     ] * 2
-    assert await store.settle(pool, [delivered(claims[name])]) == set()
+    assert await outcomes.settle(pool, [delivered(claims[name])]) == set()
     assert (
         await pool.fetchval("select count(*) from endpoint_secret where endpoint = $1", name) == 0
     )
@@ -341,7 +390,7 @@ async def test_deleting_an_endpoint_while_events_arrive_hurts_neither(
     name, _ = await rows.endpoint(pool, vault, "https://shop.example/in")
     deposit = await rows.deposit(pool, 1)
     async with pool.acquire() as connection, connection.transaction():
-        await store.delete_endpoint(connection, name, None)
+        await endpoints.delete_endpoint(connection, name, None)
         arriving = asyncio.create_task(rows.event(pool, deposit, 1))
         await asyncio.sleep(0.1)
         assert not arriving.done()
@@ -379,9 +428,9 @@ class Chaos:
         while not self.indexed or await live(self.pool):
             lease = self.rng.choice([LEASE, LEASE, 0.0])
             claims = await claim(self.pool, slots=self.rng.randint(1, 12), lease=lease)
-            self.sent += [(each.endpoint, each.event) for each in claims]
+            self.sent += [(each.message.endpoint, each.message.event) for each in claims]
             self.rng.shuffle(claims)
-            await store.settle(self.pool, [self.verdict(each) for each in claims])
+            await outcomes.settle(self.pool, [self.verdict(each) for each in claims])
 
     def verdict(self, claimed: Claim) -> Outcome:
         return failed(claimed, 0.0) if self.rng.random() < 0.2 else delivered(claimed)
