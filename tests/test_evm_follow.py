@@ -13,7 +13,7 @@ from indexer.chains.families import open_chain
 from indexer.cursors import Stale
 from indexer.devnet.evm_chain import CHAIN_ID, SimulatedChain
 from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.traffic import Traffic
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.follower import Follower, Outcome
 from indexer.model import Unavailable
 from indexer.scan import Scanner
@@ -57,7 +57,7 @@ async def test_after_traffic_and_reorgs_the_deposits_are_what_the_chain_moved(
 ) -> None:
     chain = SimulatedChain(seed=7, finality=40)
     addresses = [bytes([n]) * 20 for n in range(1, 6)]
-    traffic = Traffic(chain, addresses, Random(7))
+    traffic = EvmTraffic(chain, addresses, Random(7))
     await pool.execute("insert into network (id, family) values ('simulated', 'evm')")
     await pool.execute("insert into account (id, name) values ('a', 'A')")
     async with EvmNode(chain) as node:

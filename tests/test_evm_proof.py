@@ -203,7 +203,9 @@ def is_unread(answers: dict[str, Any], path: tuple[Any, ...]) -> bool:
     """Whether the field at a path is one that no decision reads."""
     method, *rest = path
     if method == FRAMES:
-        return len(rest) == 2 and rest[1] in UNREAD[FRAMES]
+        # How a failed transaction failed is its own affair: its receipt says that it did.
+        failed = len(rest) == 2 and answers[RECEIPTS][rest[0]].get("status") == "0x0"
+        return len(rest) == 2 and (rest[1] in UNREAD[FRAMES] or (failed and rest[1] == "error"))
     if method == BLOCK and rest[:1] == ["transactions"] and len(rest) > 2:
         legacy = quantity(answers[BLOCK]["transactions"][rest[1]].get("type", "0x0")) == 0
         dynamic = quantity(answers[BLOCK]["transactions"][rest[1]].get("type", "0x0")) >= 2

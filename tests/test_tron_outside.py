@@ -48,7 +48,8 @@ async def test_deposits_of_every_kind_are_told_and_nothing_else(dsn: str, tmp_pa
         w.chain.delegate(payer, ALICE, 10**9)
         reverted = w.chain.send(payer, token, 0, call_data(transfer, ALICE, 10**15))
         out = w.chain.send(payer, token, 0, call_data(transfer, ALICE, 3))
-        w.chain.mine(fail={out.hash})
+        w.chain.failing = {out.hash}
+        w.chain.mine()
         await w.mine(2)
 
         rows = await w.agree()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,15 +33,6 @@ class Executed:
     logs: list[Log]
     frame: Frame
     movements: list[Movement]
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """A movement with the ordinal that the contract gives it: the truth that deposits come from."""
-
-    tx: bytes
-    movement: Movement
-    ordinal: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +86,6 @@ class Block:
     json: Json  # with full transactions
     receipts: list[Json]
     traces: list[Json]
-
-    def payments(self) -> Iterator[Payment]:
-        """What truly moved, in execution order, numbered per transaction, asset and recipient."""
-        for each in self.executed:
-            count: dict[tuple[bytes, bytes], int] = {}
-            for movement in each.movements:
-                key = (movement.asset, movement.recipient)
-                ordinal = count.get(key, 0)
-                count[key] = ordinal + 1
-                yield Payment(each.transaction.hash, movement, ordinal)
 
     def next_base_fee(self) -> int:
         target = GAS_LIMIT // 2

@@ -21,7 +21,6 @@ from indexer.chains.tron_proof import (
     transaction_bytes,
 )
 from indexer.chains.tron_wire import WireHeaderData, WireResult
-from indexer.devnet.evm_block import Payment
 from indexer.devnet.evm_machine import Frame, Movement
 from indexer.devnet.tron_wallet import TRIGGER, Transaction, Wallet
 
@@ -67,16 +66,6 @@ class Block:
     executed: Sequence[Executed]
     json: Json  # with its transactions
     infos: list[Json]
-
-    def payments(self) -> Iterator[Payment]:
-        """What truly moved, in execution order, numbered per transaction, asset and recipient."""
-        for each in self.executed:
-            count: dict[tuple[bytes, bytes], int] = {}
-            for movement in each.movements:
-                key = (movement.asset, movement.recipient)
-                ordinal = count.get(key, 0)
-                count[key] = ordinal + 1
-                yield Payment(each.transaction.hash, movement, ordinal)
 
 
 def seal(draft: Draft, state_mark: int) -> Block:

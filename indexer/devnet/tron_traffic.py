@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from random import Random
 from typing import ClassVar, Final
 
-from indexer.chains import NATIVE
-from indexer.devnet.traffic import Traffic
+from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.devnet.tron_block import Block
 from indexer.devnet.tron_chain import SimulatedTron
 from indexer.devnet.tron_wallet import Wallet
-from indexer.devnet.truth import Due, Identity, deposits_due
 
 TRX: Final = 10**6  # sun
 TRC10_DECIMALS: Final = 6
 
 
-class TronTraffic(Traffic[Block, Wallet]):
+class TronTraffic(EvmTraffic[Block, Wallet]):
     """Pays `addresses` in TRX, TRC-20 and TRC-10, with the noise and the cheats of TRON."""
 
     unit: ClassVar[int] = 1000 * TRX
@@ -37,12 +35,7 @@ class TronTraffic(Traffic[Block, Wallet]):
 
     @property
     def assets(self) -> tuple[bytes, ...]:
-        """Everything to register, TRX aside."""
         return (*self.tokens, self.trc10)
-
-    def due(self) -> dict[Identity, Due]:
-        blocks, assets = self.chain.branch(self._first), (NATIVE, *self.assets)
-        return deposits_due(blocks, self.addresses, assets, internal=True)
 
     def _pay_trc10(self) -> None:
         self._tron.send_trc10(self._payer(), self._watched(), self.trc10, self._amount())
@@ -58,10 +51,7 @@ class TronTraffic(Traffic[Block, Wallet]):
     def _run_out_of_energy(self) -> None:
         """A dollar transfer whose call data is right, and that never happened (P67)."""
         self._transfer(self.tokens[0], self._watched())
-        self._failing.add(self._tron.waiting[-1].hash)
-
-    def _payer(self) -> Wallet:
-        return self._rng.choice(self._payers)
+        self.chain.failing.add(self.chain.waiting[-1].hash)
 
     def _amount(self) -> int:
         return self._rng.randrange(1, self.unit)

@@ -1,12 +1,15 @@
-"""What ought to be deposited: read off what the contracts truly moved, not off logs or traces."""
+"""What ought to be deposited: read off what was truly moved, not off logs, traces or answers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from indexer.devnet.chain import Block
+from indexer.devnet.contract_chain import Executed, ExecutedBlock
+from indexer.devnet.evm_machine import Movement
+
+NOBODY: Final = b""  # as a sender: new money, or that of several
 
 Identity: TypeAlias = tuple[bytes, bytes, bytes, int]  # transaction, address, asset, ordinal
 
@@ -20,10 +23,31 @@ class Due:
     height: int
     hash: bytes  # of its block
     odd: bool  # to be held, not credited
+    maturity: int = 0  # confirmations that the network itself asks for
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """A movement with the ordinal that the contract gives it."""
+
+    tx: bytes
+    movement: Movement
+    ordinal: int
+
+
+def payments(executed: Iterable[Executed]) -> Iterator[Payment]:
+    """What truly moved, in execution order, numbered per transaction, asset and recipient."""
+    for each in executed:
+        count: dict[tuple[bytes, bytes], int] = {}
+        for movement in each.movements:
+            key = (movement.asset, movement.recipient)
+            ordinal = count.get(key, 0)
+            count[key] = ordinal + 1
+            yield Payment(each.transaction.hash, movement, ordinal)
 
 
 def deposits_due(
-    blocks: Iterable[Block],
+    blocks: Iterable[ExecutedBlock],
     recipients: Collection[bytes],
     assets: Collection[bytes],
     *,
@@ -36,7 +60,7 @@ def deposits_due(
     """
     due: dict[Identity, Due] = {}
     for block in blocks:
-        for payment in block.payments():
+        for payment in payments(block.executed):
             moved = payment.movement
             if moved.recipient not in recipients or moved.asset not in assets:
                 continue
