@@ -1,6 +1,6 @@
 """Callbacks: from an event's delivery row to a signed request at its endpoint.
 
-signing     Standard Webhooks: make a secret, sign an attempt, verify what arrived
+signing     Standard Webhooks: make a secret, sign an attempt
 schedule    when a failed delivery is tried again; Retry-After
 guard       where callbacks may go: URL, DNS answers, every socket address
 headers     which headers an endpoint may add to its requests
@@ -12,4 +12,8 @@ settler     outcomes into the database, in batches, kept while it is away
 dispatcher  the loop: claim, sign, send, settle
 endpoints   the SQL of endpoints
 api         /v1/endpoints
+
+verification  whether what arrived is the sender's, and exactly why not
+receiver      a receiver on loopback: judges what comes, for the demo and for developers
+listen        `depositd listen`
 """

@@ -13,14 +13,18 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from random import Random
 from typing import Any, Final, NoReturn
 
 import uvloop
 
+from callbacks import listen
 from indexer import check, config, log, origin, status
 from indexer.api import accounts
 from indexer.chains.families import open_chain
@@ -126,6 +130,8 @@ def parser() -> Parser:
     rewind = _printing(_configured(add("rewind", _rewind, "read a network again from HEIGHT + 1")))
     rewind.add_argument("network", metavar="NETWORK")
     rewind.add_argument("height", type=int, metavar="HEIGHT")
+    text = "receive callbacks on loopback: verify, print, and say why one does not verify"
+    _add_listen_options(_printing(add("listen", _listen, text)))
 
     account = _group(commands, "account", "accounts")
     text = "add an account; prints its id"
@@ -139,6 +145,20 @@ def parser() -> Parser:
     create.add_argument("--scope", action="append", choices=("read", "write"))
     create.add_argument("--admin", action="store_true", help="a key of the installation's operator")
     return top
+
+
+def _add_listen_options(added: Parser) -> None:
+    added.add_argument("--port", type=int, default=listen.PORT, metavar="P", help="0: any free one")
+    added.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="whsec_…",
+        help=f"repeatable; more, apart by blanks, in {listen.SECRET_VARIABLE}",
+    )
+    added.add_argument("--fail", type=float, default=0.0, metavar="0.2", help="chance of a 500")
+    added.add_argument("--drop", type=float, default=0.0, metavar="0.1", help="of no answer at all")
+    added.add_argument("--delay", default="0", metavar="2s", help="before each answer")
 
 
 def _group(commands: Any, name: str, text: str) -> Any:
@@ -233,10 +253,7 @@ async def _run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not settings.networks:
         raise Refused("networks: none is configured; `depositd init` writes an example")
     wanted = settings.networks if chosen.network is None else _chosen_networks(chosen, settings)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
+    stop = _stopped_by_signals()
     async with opened(settings) as installation:
         log.configure()  # now that what is refused would have been
         # What is loaded by now stays, and blocks come and go by the thousand: looking through them
@@ -244,6 +261,22 @@ async def _run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         return await Engine(settings, installation, roles, wanted).run(stop)
+
+
+async def _listen(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    secrets = listen.read_secrets(chosen.secret, environ)
+    manners = listen.Manners(chosen.fail, chosen.drop, listen.seconds(chosen.delay))
+    show, stop = partial(_print, chosen), _stopped_by_signals()
+    listener = listen.Listener(manners, show, stop, now=time.time, rng=Random())
+    await listener.run(secrets, chosen.port)
+    return 0
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    return stop
 
 
 def _chosen_networks(

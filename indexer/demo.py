@@ -27,15 +27,15 @@ from typing import Any, Final, TextIO
 
 import aiohttp
 
-from callbacks import signing
+from callbacks.signing import decode_secret
 from indexer import config, log
+from indexer.demo_receivers import Receiver, receivers
 from indexer.devnet.client import ApiClient
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.devnet.forecast import Forecast, differences, read_history, without
-from indexer.devnet.receiver import Receiver
 from indexer.devnet.screen import Screen, amount, short
 from indexer.devnet.traffic import Step
 from indexer.engine import Engine
@@ -109,9 +109,12 @@ async def _run(
         chain.mine()
     with _temporary_folder() as folder:
         screen.plain(f"starting PostgreSQL in {folder}, a simulated node, the engine, a receiver …")
-        async with EvmNode(chain) as node, Receiver(_verify, _printer(screen)) as receiver:
+        async with (
+            EvmNode(chain) as node,
+            receivers(screen, [t.account for t in TENANTS]) as taking,
+        ):
             async with _engine(_settings(folder, node)) as (api, failed):
-                demo = Demo(screen, chain, receiver, api, failed, stop)
+                demo = Demo(screen, chain, taking, api, failed, stop)
                 await demo.prepare()
                 ready.set()
                 code = await demo.play(blocks)
@@ -126,14 +129,14 @@ class Demo:
         self,
         screen: Screen,
         chain: SimulatedChain,
-        receiver: Receiver,
+        receivers: Mapping[str, Receiver],
         api: ApiClient,
         failed: Callable[[], str | None],
         stop: asyncio.Event,
     ) -> None:
         self._screen = screen
         self._chain = chain
-        self._receiver = receiver
+        self._receivers = receivers  # by account
         self._api = api
         self._failed = failed
         self._stop = stop
@@ -160,11 +163,12 @@ class Demo:
             watched = enumerate(self._traffic.addresses[tenant.watches], 1)
             addresses = [{"address": f"0x{a.hex()}", "reference": f"user-{n}"} for n, a in watched]
             await api.post("/v1/addresses", {"network": NETWORK, "addresses": addresses})
-            endpoint: dict[str, Any] = {"url": self._receiver.url(tenant.account)}
+            receiver = self._receivers[tenant.account]
+            endpoint: dict[str, Any] = {"url": receiver.url}
             if tenant.events is not None:
                 endpoint["events"] = tenant.events
             secret = (await api.post("/v1/endpoints", endpoint))["secret"]
-            self._receiver.inboxes[tenant.account].secret = secret
+            receiver.inbox.secrets.append(decode_secret(secret))
             self._apis[tenant.account], self._feeds[tenant.account] = api, []
 
     async def play(self, blocks: int | None) -> int:
@@ -186,7 +190,7 @@ class Demo:
         """The last line."""
         feeds = self._feeds.values()
         deposits = {event["data"]["id"] for feed in feeds for event in feed}
-        verified = sum(len(inbox.events) for inbox in self._receiver.inboxes.values())
+        verified = sum(len(receiver.events) for receiver in self._receivers.values())
         self._screen.plain(
             f"{len(deposits)} deposits, {verified} callbacks verified, {self._reorgs} reorgs"
         )
@@ -263,13 +267,13 @@ class Demo:
         if self._stop.is_set():
             problems.append("interrupted before everything was confirmed")
         for tenant in TENANTS:
-            inbox = self._receiver.inboxes[tenant.account]
-            problems += inbox.problems
+            receiver = self._receivers[tenant.account]
+            problems += receiver.problems
             history = self._forecast.history(self._traffic.addresses[tenant.watches])
             asked = without("finalized", history) if tenant.events is None else history
             for what, expected, events in (
                 ("feed", history, self._feeds[tenant.account]),
-                ("callbacks", asked, inbox.events),
+                ("callbacks", asked, receiver.events),
             ):
                 found = differences(expected, read_history(events))
                 problems += [f"{tenant.account}'s {what}: {each}" for each in found]
@@ -362,21 +366,3 @@ allow_http = true
 """,
     )
     return config.load(file, {})
-
-
-def _verify(secret: str, headers: Mapping[str, str], body: bytes) -> None:
-    signing.verify([signing.decode_secret(secret)], headers, body, time.time())
-
-
-def _printer(screen: Screen) -> Callable[[str, dict[str, Any]], None]:
-    def arrived(account: str, event: dict[str, Any]) -> None:
-        data = event["data"]
-        screen.line(
-            "callback",
-            f"{account:<8}",
-            amount(data["amount"], data["symbol"]),
-            f"{data['status']:<9}",
-            f"verified, no. {data['sequence']} of {short(data['id'])}",
-        )
-
-    return arrived

@@ -1,17 +1,16 @@
-"""Signatures agree with the specification's vector and with the public library, both ways."""
+"""Signatures agree with the specification's vector and with the public library."""
 
 from __future__ import annotations
 
 import base64
 import time
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from callbacks.signing import Unverified, decode_secret, new_secret, sign, verify
+from callbacks.signing import decode_secret, new_secret, sign
 from indexer.model import Refused
 
 VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -21,19 +20,10 @@ VECTOR_BODY = b'{"test": 2432232314}'
 VECTOR_SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def signed(key: bytes, timestamp: int = VECTOR_TIME, body: bytes = VECTOR_BODY) -> dict[str, str]:
-    return {
-        "webhook-id": VECTOR_ID,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign([key], VECTOR_ID, timestamp, body),
-    }
-
-
+@pytest.mark.case(25)
 def test_the_specifications_vector() -> None:
-    assert (
-        sign([decode_secret(VECTOR_SECRET)], VECTOR_ID, VECTOR_TIME, VECTOR_BODY)
-        == VECTOR_SIGNATURE
-    )
+    key = decode_secret(VECTOR_SECRET)
+    assert sign([key], VECTOR_ID, VECTOR_TIME, VECTOR_BODY) == VECTOR_SIGNATURE
 
 
 def test_a_new_secret_has_32_random_bytes() -> None:
@@ -43,66 +33,18 @@ def test_a_new_secret_has_32_random_bytes() -> None:
     assert len(base64.b64decode(first.removeprefix("whsec_"), validate=True)) == 32
 
 
+@pytest.mark.case(28)
 @given(body=st.text(max_size=200), padded=st.booleans())
 def test_the_public_library_verifies_what_is_signed_here(body: str, padded: bool) -> None:
     secret = new_secret() if padded else new_secret().rstrip("=")
     now = int(time.time())
     raw = body.encode()
-    headers = signed(decode_secret(secret), now, raw)
-    Webhook(secret).verify(raw, headers, json_parse=False)
-
-
-@given(body=st.text(max_size=200))
-def test_what_the_public_library_signs_is_verified_here(body: str) -> None:
-    secret = new_secret()
-    when = datetime.now(UTC)
     headers = {
-        "Webhook-Id": "evt_1",
-        "Webhook-Timestamp": str(int(when.timestamp())),
-        "Webhook-Signature": Webhook(secret).sign("evt_1", when, body),
+        "webhook-id": VECTOR_ID,
+        "webhook-timestamp": str(now),
+        "webhook-signature": sign([decode_secret(secret)], VECTOR_ID, now, raw),
     }
-    verify([decode_secret(secret)], headers, body.encode(), when.timestamp())
-
-
-def test_two_secrets_sign_side_by_side_and_either_verifies() -> None:
-    new, old = decode_secret(new_secret()), decode_secret(new_secret())
-    header = sign([new, old], VECTOR_ID, VECTOR_TIME, VECTOR_BODY)
-    assert len(header.split(" ")) == 2
-    for key in (new, old):
-        headers = signed(key) | {"webhook-signature": header}
-        verify([key], headers, VECTOR_BODY, VECTOR_TIME)
-
-
-@pytest.mark.parametrize(
-    ("change", "now", "body", "reason"),
-    [
-        ({"webhook-id": ""}, 0, VECTOR_BODY, "header missing: webhook-id"),
-        ({"webhook-timestamp": "1614265330.5"}, 0, VECTOR_BODY, "not whole Unix seconds"),
-        ({"webhook-timestamp": "-5"}, 0, VECTOR_BODY, "not whole Unix seconds"),
-        ({"webhook-timestamp": "١٦"}, 0, VECTOR_BODY, "not whole Unix seconds"),
-        ({}, 301, VECTOR_BODY, "301 s too old"),
-        ({}, -301, VECTOR_BODY, "301 s too new"),
-        ({"webhook-signature": "v1a,AAAA"}, 0, VECTOR_BODY, "no v1 signature"),
-        ({"webhook-signature": "v1,!!! v1,AAAA"}, 0, VECTOR_BODY, "no signature matches"),
-        ({"webhook-signature": "v1"}, 0, VECTOR_BODY, "no signature matches"),
-        ({"webhook-id": "evt_other"}, 0, VECTOR_BODY, "no signature matches"),
-        ({"webhook-timestamp": str(VECTOR_TIME + 1)}, 0, VECTOR_BODY, "no signature matches"),
-        ({}, 0, VECTOR_BODY + b" ", "no signature matches"),
-    ],
-)
-@pytest.mark.pitfall("P119")
-def test_a_forged_altered_or_replayed_callback_is_refused_with_the_reason(
-    change: dict[str, str], now: int, body: bytes, reason: str
-) -> None:
-    key = decode_secret(VECTOR_SECRET)
-    with pytest.raises(Unverified, match=reason):
-        verify([key], signed(key) | change, body, VECTOR_TIME + now)
-
-
-@pytest.mark.parametrize("age", [-300, 0, 300])
-def test_a_timestamp_within_the_tolerance_passes(age: int) -> None:
-    key = decode_secret(VECTOR_SECRET)
-    verify([key], signed(key), VECTOR_BODY, VECTOR_TIME + age)
+    Webhook(secret).verify(raw, headers, json_parse=False)
 
 
 @pytest.mark.parametrize(

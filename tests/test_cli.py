@@ -35,6 +35,7 @@ COMMANDS: Final = (
     ("run",),
     ("status",),
     ("rewind",),
+    ("listen",),
     ("account",),
     ("account", "create"),
     ("key",),

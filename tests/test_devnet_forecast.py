@@ -1,21 +1,15 @@
-"""What the demo holds the engine against: the foretold events, the receiver, the screen."""
+"""What the demo holds the engine against: the foretold events, the screen."""
 
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import pytest
-import pytest_asyncio
 
-from callbacks import signing
 from indexer.chains import NATIVE
 from indexer.devnet.forecast import Forecast, Step, differences, read_history, without
-from indexer.devnet.receiver import Receiver
 from indexer.devnet.screen import Screen, amount, short
 from indexer.devnet.truth import Due, Identity
 
@@ -117,63 +111,6 @@ def test_differences_name_what_is_missing_surplus_wrong_or_out_of_order() -> Non
     assert "got detected 6" in sentence
     (sentence,) = differences({}, read_history(good))
     assert "expected nothing" in sentence
-
-
-def verify(secret: str, headers: Mapping[str, str], body: bytes) -> None:
-    signing.verify([signing.decode_secret(secret)], headers, body, time.time())
-
-
-class Sender:
-    def __init__(self, receiver: Receiver, session: aiohttp.ClientSession) -> None:
-        self.arrived: list[str] = []
-        self.url, self.secret = receiver.url("shop"), signing.new_secret()
-        self.inbox = receiver.inboxes["shop"]
-        self.inbox.secret = self.secret
-        self._session = session
-
-    async def send(self, webhook_id: str, body: bytes, secret: str | None = None) -> int:
-        key, now = signing.decode_secret(secret or self.secret), int(time.time())
-        headers = {
-            "webhook-id": webhook_id,
-            "webhook-timestamp": str(now),
-            "webhook-signature": signing.sign([key], webhook_id, now, body),
-        }
-        async with self._session.post(self.url, data=body, headers=headers) as reply:
-            return reply.status
-
-
-@pytest_asyncio.fixture
-async def sender() -> AsyncIterator[Sender]:
-    arrived: list[str] = []
-    receiver = Receiver(verify, lambda account, event: arrived.append(f"{account} {event['n']}"))
-    async with receiver, aiohttp.ClientSession() as session:
-        sender = Sender(receiver, session)
-        sender.arrived = arrived
-        yield sender
-
-
-async def test_the_receiver_takes_each_event_once_however_often_it_comes(sender: Sender) -> None:
-    assert [await sender.send("evt_1", b'{"n":1}') for _ in range(3)] == [204] * 3
-    assert await sender.send("evt_2", b'{"n":2}') == 204
-    assert sender.arrived == ["shop 1", "shop 2"]
-    assert sender.inbox.events == [{"n": 1}, {"n": 2}]
-    assert sender.inbox.problems == []
-
-
-async def test_the_receiver_refuses_what_does_not_verify_and_notes_a_changed_body(
-    sender: Sender,
-) -> None:
-    assert await sender.send("evt_1", b'{"n":1}', signing.new_secret()) == 401
-    assert (len(sender.inbox.problems), sender.arrived) == (1, [])
-    assert await sender.send("evt_1", b'{"n":1}') == 204
-    assert await sender.send("evt_1", b'{"n":2}') == 204
-    assert sender.inbox.problems[1] == "evt_1 came to shop with two bodies"
-    assert sender.arrived == ["shop 1"]
-
-
-async def test_the_receiver_knows_no_other_accounts(sender: Sender) -> None:
-    sender.url = sender.url.replace("shop", "nobody")
-    assert await sender.send("evt_1", b"{}") == 404
 
 
 class Terminal(io.StringIO):

@@ -21,7 +21,9 @@ from indexer.database import SCHEMA_FILE
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("indexer", "callbacks")
 # Where everything is put together; nothing else knows them, and they alone know callbacks.
-COMPOSITION: Final = {"indexer.__main__", "indexer.cli", "indexer.demo", "indexer.engine"}
+COMPOSITION: Final = {
+    f"indexer.{name}" for name in ("__main__", "cli", "demo", "demo_receivers", "engine")
+}
 # What callbacks may know: settings, database (its secrets and its bell with it) and nouns …
 FOUNDATION: Final = {
     f"indexer.{name}" for name in ("bell", "config", "database", "model", "secret")
