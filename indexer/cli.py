@@ -297,14 +297,14 @@ async def _status(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int
         networks = await status.networks(installation.pool)
         seen = await status.seen(installation.pool)
         deliveries = await status.deliveries(installation.pool)
+    rows: list[dict[str, Any]] = []
     for network in networks:
-        network["secondsAgo"] = round(seen[network["network"]], 1)
-        network["reason"] = network.pop("reason")  # the longest comes last
-    text = _table(networks) or "no network has started yet"
+        row: dict[str, Any] = {**network, "secondsAgo": round(seen[network["network"]], 1)}
+        row["reason"] = row.pop("reason")  # the longest comes last
+        rows.append(row)
+    text = _table(rows) or "no network has started yet"
     owed = "  ".join(f"{name} {count}" for name, count in deliveries.items())
-    _print(
-        chosen, {"networks": networks, "deliveries": deliveries}, f"{text}\n\ndeliveries: {owed}"
-    )
+    _print(chosen, {"networks": rows, "deliveries": deliveries}, f"{text}\n\ndeliveries: {owed}")
     return 0
 
 
@@ -350,9 +350,7 @@ async def _create_key(chosen: argparse.Namespace, environ: Mapping[str, str]) ->
         _opened(_settings(chosen, environ)) as installation,
         installation.pool.acquire() as connection,
     ):
-        made = await accounts.create_key(
-            connection, installation.vault, chosen.account, scopes
-        )
+        made = await accounts.create_key(connection, installation.vault, chosen.account, scopes)
     _print(chosen, {"id": made.id, "key": made.key}, made.key)
     return 0
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import asyncpg
-from aiohttp import web
+from typing_extensions import TypedDict
 
-from indexer.api.auth import request_account, require
-from indexer.api.context import Context, context_of
-from indexer.api.errors import missing, reply
+from indexer.api.context import Context
+from indexer.api.errors import missing
 from indexer.api.events import event_view
-from indexer.api.inputs import FilterText, Instant, read_query
-from indexer.api.pages import PageQuery, Statement, page
+from indexer.api.inputs import FilterText, Instant
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page, PageQuery, Statement, page
+from indexer.api.shapes import DepositData, Event, Time, optional_time
 from indexer.chains import Codec
 from indexer.ledger import coin_from, deposit_from
 from indexer.model import Coin, Refused, State, format_time, view
@@ -22,7 +23,7 @@ _DEPOSITS: Final = (
     "select d.*, c.height as cursor from deposit d left join cursor c on c.network = d.network"
 )
 
-routes = web.RouteTableDef()
+routes = Routes("Deposits")
 
 
 class DepositQuery(PageQuery):
@@ -36,15 +37,43 @@ class DepositQuery(PageQuery):
     until: Instant | None = None
 
 
-@routes.get("/v1/deposits")
-@require("read")
-async def list_deposits(request: web.Request) -> web.Response:
-    query, context = read_query(request, DepositQuery), context_of(request)
-    statement = _filtered(context, query, await request_account(request))
+class Deposit(DepositData):
+    createdAt: Time
+    updatedAt: Time
+
+
+class Delivery(TypedDict):
+    """One event on its way to one endpoint."""
+
+    id: str
+    endpoint: str
+    event: str
+    sequence: int | None
+    state: Literal["pending", "delivered", "exhausted", "cancelled"]
+    reason: str | None
+    attempts: int
+    dueAt: Time | None
+    heldSince: Time | None
+    lastStatus: int | None
+    lastError: str | None
+    createdAt: Time
+    doneAt: Time | None
+
+
+class DepositHistory(Deposit):
+    events: list[Event]
+    deliveries: list[Delivery]
+
+
+@routes.operation("GET", "/v1/deposits", needs="read", takes=DepositQuery, answer=Page[Deposit])
+async def list_deposits(call: Call, query: DepositQuery) -> Page[Deposit]:
+    """List deposits, newest first."""
+    context = call.context
+    statement = _filtered(context, query, await call.account())
     text = statement.page(query, "d.created_at", "d.id")
     rows = await context.pool.fetch(text, *statement.arguments)
     coins = await _coins(context.pool, rows)
-    return reply(page(rows, query, "id", lambda row: _deposit(row, coins, context)))
+    return page(rows, query, "id", lambda row: _deposit(row, coins, context))
 
 
 def _filtered(context: Context, query: DepositQuery, account: str | None) -> Statement:
@@ -92,11 +121,10 @@ def _keys(
     return found
 
 
-@routes.get("/v1/deposits/{id}")
-@require("read")
-async def get_deposit(request: web.Request) -> web.Response:
-    context, deposit_id = context_of(request), request.match_info["id"]
-    account = await request_account(request)
+@routes.operation("GET", "/v1/deposits/{id}", needs="read", answer=DepositHistory)
+async def get_deposit(call: Call) -> DepositHistory:
+    """Show one deposit with its events and their deliveries."""
+    context, deposit_id, account = call.context, call.path["id"], await call.account()
     statement = Statement(_DEPOSITS)
     statement.where("d.network = any (?::text[])", list(context.codecs))
     statement.where("d.id = ?", deposit_id)
@@ -112,13 +140,11 @@ async def get_deposit(request: web.Request) -> web.Response:
         coins = await _coins(connection, [row])
         events = await connection.fetch(_EVENTS, deposit_id)
         deliveries = await connection.fetch(_DELIVERIES, deposit_id)
-    return reply(
-        {
-            **_deposit(row, coins, context),
-            "events": [event_view(event) for event in events],
-            "deliveries": [_delivery(delivery) for delivery in deliveries],
-        }
-    )
+    return {
+        **_deposit(row, coins, context),
+        "events": [event_view(event) for event in events],
+        "deliveries": [_delivery(delivery) for delivery in deliveries],
+    }
 
 
 _EVENTS: Final = "select position, id, body from event where deposit = $1 order by sequence"
@@ -150,22 +176,20 @@ async def _coins(
     return {row["id"]: coin_from(row) for row in found}
 
 
-def _deposit(row: Any, coins: Mapping[str, Coin], context: Context) -> dict[str, Any]:
+def _deposit(row: Any, coins: Mapping[str, Coin], context: Context) -> Deposit:
     """A deposit as callbacks show it, with the confirmations of this moment."""
     deep = 0 if row["cursor"] is None else max(0, row["cursor"] - row["height"] + 1)
     confirmations = 0 if row["state"] == State.ORPHANED else deep
     codec = context.codecs[row["network"]]
+    data = view(deposit_from(row), coins[row["coin"]], codec, confirmations)
     return {
-        **view(deposit_from(row), coins[row["coin"]], codec, confirmations),
+        **cast(DepositData, data),
         "createdAt": format_time(row["created_at"]),
         "updatedAt": format_time(row["updated_at"]),
     }
 
 
-def _delivery(row: Any) -> dict[str, Any]:
-    def moment(name: str) -> str | None:
-        return None if row[name] is None else format_time(row[name])
-
+def _delivery(row: Any) -> Delivery:
     return {
         "id": str(row["id"]),
         "endpoint": row["endpoint"],
@@ -174,10 +198,10 @@ def _delivery(row: Any) -> dict[str, Any]:
         "state": row["state"],
         "reason": row["reason"],
         "attempts": row["attempts"],
-        "dueAt": moment("due_at"),
-        "heldSince": moment("held_since"),
+        "dueAt": optional_time(row["due_at"]),
+        "heldSince": optional_time(row["held_since"]),
         "lastStatus": row["last_status"],
         "lastError": row["last_error"],
-        "createdAt": moment("created_at"),
-        "doneAt": moment("done_at"),
+        "createdAt": format_time(row["created_at"]),
+        "doneAt": optional_time(row["done_at"]),
     }

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import orjson
-from aiohttp import web
 from pydantic import Field
+from typing_extensions import TypedDict
 
-from indexer.api.auth import acting_account, require
-from indexer.api.context import context_of
-from indexer.api.errors import Problem, reply
-from indexer.api.inputs import FilterText, Query, read_query
+from indexer.api.errors import Problem
+from indexer.api.inputs import FilterText, Query
+from indexer.api.operation import Call, Routes
 from indexer.api.pages import DEFAULT_LIMIT, MAX_BIGINT, MAX_LIMIT
+from indexer.api.shapes import Event
 
-routes = web.RouteTableDef()
+routes = Routes("Events")
 
 
 class FeedQuery(Query):
@@ -24,12 +24,21 @@ class FeedQuery(Query):
     account: FilterText | None = None
 
 
-@routes.get("/v1/events")
-@require("read")
-async def list_events(request: web.Request) -> web.Response:
-    query, account = read_query(request, FeedQuery), await acting_account(request)
+class Feed(TypedDict):
+    """A part of an account's feed; it goes on after `nextCursor`, null at its end."""
+
+    items: list[Event]
+    nextCursor: str | None
+
+
+@routes.operation(
+    "GET", "/v1/events", needs="read", takes=FeedQuery, answer=Feed, refuses=(409, 410)
+)
+async def list_events(call: Call, query: FeedQuery) -> Feed:
+    """List the account's events after a position, oldest first, without gaps."""
+    account = await call.acting_account()
     async with (
-        context_of(request).pool.acquire() as connection,
+        call.context.pool.acquire() as connection,
         # One snapshot: what is forgotten between two looks would be missing without a word.
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
@@ -46,12 +55,10 @@ async def list_events(request: web.Request) -> web.Response:
         )
     shown = rows[: query.limit]
     more = len(rows) > query.limit
-    return reply(
-        {
-            "items": [event_view(row) for row in shown],
-            "nextCursor": str(shown[-1]["position"]) if more else None,
-        }
-    )
+    return {
+        "items": [event_view(row) for row in shown],
+        "nextCursor": str(shown[-1]["position"]) if more else None,
+    }
 
 
 async def _start(connection: asyncpg.Connection, account: str, after: int | None) -> int:
@@ -72,6 +79,7 @@ async def _start(connection: asyncpg.Connection, account: str, after: int | None
     return int(after)
 
 
-def event_view(row: Any) -> dict[str, Any]:
+def event_view(row: Any) -> Event:
     """An event with what its callbacks carry; `id` is their `webhook-id`."""
-    return {"position": row["position"], "id": row["id"], **orjson.loads(row["body"])}
+    event = {"position": row["position"], "id": row["id"], **orjson.loads(row["body"])}
+    return cast(Event, event)

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
 
-from aiohttp import web
+from typing_extensions import TypedDict
 
 from indexer.api import networks
-from indexer.api.context import Context, context_of
-from indexer.api.errors import Problem, reply
+from indexer.api.context import Context
+from indexer.api.errors import Problem
+from indexer.api.operation import Call, Routes
 from indexer.database import unavailable_database
 from indexer.model import Unavailable
 
 DATABASE_SECONDS: Final = 2.0  # in which the database must answer a probe
 
-routes = web.RouteTableDef()
+routes = Routes("Health")
 
 
-@routes.get("/healthz")
-async def healthz(request: web.Request) -> web.Response:
-    """200 as long as there is somebody to say so; networks' reasons need a key."""
+class NetworkState(TypedDict):
+    network: str
+    state: str
+
+
+class Health(TypedDict):
+    status: Literal["ok"]
+    database: Literal["ok", "unreachable"]
+    networks: list[NetworkState]
+
+
+class Readiness(TypedDict):
+    status: Literal["ready"]
+    roles: list[str]
+
+
+@routes.operation("GET", "/healthz", needs=None, answer=Health)
+async def healthz(call: Call) -> Health:
+    """Say that this process lives; networks' reasons need a key."""
     try:
         with unavailable_database():
             async with asyncio.timeout(DATABASE_SECONDS):
-                standing = await networks.standing(context_of(request))
+                standing = await networks.standing(call.context)
     except Unavailable:
-        return reply({"status": "ok", "database": "unreachable", "networks": []})
-    shown = [{"network": n["network"], "state": n["state"]} for n in standing]
-    return reply({"status": "ok", "database": "ok", "networks": shown})
+        return {"status": "ok", "database": "unreachable", "networks": []}
+    shown: list[NetworkState] = [{"network": n["network"], "state": n["state"]} for n in standing]
+    return {"status": "ok", "database": "ok", "networks": shown}
 
 
-@routes.get("/readyz")
-async def readyz(request: web.Request) -> web.Response:
-    context = context_of(request)
+@routes.operation("GET", "/readyz", needs=None, answer=Readiness)
+async def readyz(call: Call) -> Readiness:
+    """Say whether this process's own roles can work."""
+    context = call.context
     reasons = [*await _database(context), *await context.ready()]
     if reasons:
         raise Problem(503, f"not ready: {reasons[0]}", code="NOT_READY", details=reasons)
-    return reply({"status": "ready", "roles": list(context.roles)})
+    return {"status": "ready", "roles": list(context.roles)}
 
 
 async def _database(context: Context) -> list[str]:

@@ -38,6 +38,7 @@ REFUSALS: Final = {
     415: "The body is not JSON",
     422: "The Idempotency-Key came with another body before",
     429: "Too many requests",
+    500: "A fault of ours, which the log names",
     503: "Something that this needs does not answer now",
 }
 
@@ -146,7 +147,7 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _refusals(operation: Operation) -> set[int]:
     """Every status that this operation may refuse with."""
-    found = {400, 503, *operation.refuses}
+    found = {400, 500, 503, *operation.refuses}
     if operation.needs is not None:
         found |= {401, 403, 404, 429}  # 404: for an admin's ?account= too
     if operation.has_body:

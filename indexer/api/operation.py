@@ -87,7 +87,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Operation:
-    """`needs` None: no key is asked. `answer` NoneType: nothing but a status."""
+    """`needs` None: no key is asked, no query string read. `answer` NoneType: a status alone."""
 
     method: str
     path: str
@@ -115,7 +115,7 @@ class Operation:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.needs is not None and not request[PRINCIPAL].may(self.needs):
             raise Problem(403, f"this needs a key with the scope {self.needs!r}")
-        taken = read_query(request, self.query)
+        taken: BaseModel = AccountQuery() if self.needs is None else read_query(request, self.query)
         if self.has_body and self.takes is not None:
             taken = await read_body(request, self.takes)
         idempotency = await Idempotency.of(request) if self.status == CREATED else None

@@ -16,6 +16,7 @@ from tests.api.world import ADMIN_KEY, World, address
 SCOPES: Final = {
     ("POST", "/v1/accounts"): "admin",
     ("GET", "/v1/accounts"): "admin",
+    ("GET", "/v1/audit"): "admin",
     ("POST", "/v1/accounts/{account}/keys"): "admin",
     ("GET", "/v1/accounts/{account}/keys"): "admin",
     ("DELETE", "/v1/accounts/{account}/keys/{key}"): "admin",

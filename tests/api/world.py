@@ -26,6 +26,7 @@ from indexer.chains import NATIVE, Header, Token, Transfer
 from indexer.chains.evm_codec import EvmCodec
 from indexer.model import Moment, Refused
 from indexer.secret import Vault
+from tests.api.documented import Documented
 
 ADMIN_KEY: Final = "the-admin-key-of-the-settings"
 HEIGHT: Final = 1_000  # of every network's cursor at first
@@ -61,11 +62,18 @@ class Answer:
 
 
 class Caller:
-    """Somebody with a key, or with none."""
+    """Somebody with a key, or with none. Every answer must stand in the server's document."""
 
-    def __init__(self, session: aiohttp.ClientSession, base: str, key: str | None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        base: str,
+        key: str | None,
+        documented: Documented,
+    ) -> None:
         self._session = session
         self._base = base
+        self._documented = documented
         self.headers = {} if key is None else {"X-Api-Key": key}
 
     async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> Answer:
@@ -78,6 +86,7 @@ class Caller:
         ) as response:
             text = await response.read()
             said = await response.json() if text else None
+            self._documented.check(method, path, response.status, said)
             return Answer(response.status, said, response.headers)
 
     async def get(self, path: str, **params: Any) -> Answer:
@@ -117,6 +126,7 @@ class World:
     server: TestServer
     session: aiohttp.ClientSession
     tokens: dict[tuple[str, bytes], Token]
+    documented: Documented
     admin: Caller = field(init=False)
     alice: Caller = field(init=False)
     bob: Caller = field(init=False)
@@ -149,7 +159,10 @@ class World:
         unlimited = Limits(rate=100_000.0, guesses=100_000)
         server = TestServer(build(context, limits=unlimited))
         await server.start_server()
-        world = cls(pool, context, server, aiohttp.ClientSession(), {})
+        session = aiohttp.ClientSession()
+        async with session.get(server.make_url("/openapi.json")) as answer:
+            documented = Documented(await answer.json())
+        world = cls(pool, context, server, session, {}, documented)
         world.admin = world.caller(ADMIN_KEY)
         world.nobody = world.caller(None)
         world.alice = world.caller(await world.new_key("alice", "read", "write"))
@@ -161,7 +174,8 @@ class World:
         await self.server.close()
 
     def caller(self, key: str | None) -> Caller:
-        return Caller(self.session, str(self.server.make_url("")).rstrip("/"), key)
+        base = str(self.server.make_url("")).rstrip("/")
+        return Caller(self.session, base, key, self.documented)
 
     async def new_key(self, account: str, *scopes: str) -> str:
         async with self.pool.acquire() as connection:
