@@ -16,7 +16,8 @@ from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
-from tests.bench import callbacks, catch_up, deposits, tron
+from tests.bench import callbacks, catch_up, deposits, parse, tron, utxo
+from tests.bench.__main__ import page
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
 from tests.bench.process import Served, run_alone
 from tests.bench.recording import Entry, Recording, record
@@ -26,7 +27,17 @@ from tests.bench.suite import Sizes, Suite
 from tests.conftest import Server
 
 SMALL = Shape(payments=8, failed=1, calls=8, transfers=20, collectibles=2, others=10)
-SMALLEST = Sizes(blocks=4, dense_blocks=3, callback_blocks=2, rounds=1, watched=50, shape=SMALL)
+SMALLEST = Sizes(
+    blocks=4,
+    dense_blocks=3,
+    callback_blocks=2,
+    utxo_blocks=3,
+    rounds=1,
+    watched=50,
+    shape=SMALL,
+    utxo_transactions=20,
+    parse_seconds=0.001,
+)
 
 _block = msgspec.json.Decoder(WireBlock)
 _receipts = msgspec.json.Decoder(list[WireReceipt])
@@ -51,7 +62,7 @@ def read(recording: Recording, entry: Entry) -> tuple[WireBlock, list[WireReceip
 
 @pytest.mark.parametrize(
     "measure",
-    [catch_up.figures, tron.figures, deposits.figures, callbacks.figures],
+    [catch_up.figures, tron.figures, utxo.figures, deposits.figures, callbacks.figures],
     ids=lambda f: f.__module__,
 )
 def test_every_benchmark_finds_all_deposits_and_gives_a_figure(
@@ -64,6 +75,29 @@ def test_every_benchmark_finds_all_deposits_and_gives_a_figure(
         assert figure.floor[0].rate > 0
         assert len(figure.row()) == len(HEADINGS)
         assert figure.name in aligned([figure.row()], markdown=True)
+
+
+@pytest.mark.usefixtures("chain_fixtures")
+def test_recorded_blocks_are_named_by_height_and_held_against_floor_and_electrumx(
+    suite: Suite,
+) -> None:
+    figures = {(each.name, each.beside): each for each in parse.figures(suite)}
+    dense = "block 702,861, {}"
+    for how, beside in (
+        (parse.IDS, parse.PEER),
+        (parse.IDS, parse.FLOOR),
+        (parse.PROVED, parse.FLOOR),
+    ):
+        assert figures[dense.format(how), beside].engine[0].count > 1  # megabytes
+    assert ("block 413,567, all proved", parse.FLOOR) not in figures  # it has no witnesses
+
+
+def test_without_recorded_blocks_their_rows_are_left_out(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(parse.FIXTURES, raising=False)
+    assert not list(parse.figures(suite))
+    assert parse.LEFT_OUT in page([], "no machine", SMALLEST)
 
 
 def test_a_catch_up_that_misses_a_deposit_gives_no_figure(suite: Suite) -> None:

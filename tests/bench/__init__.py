@@ -10,6 +10,8 @@ Absolute figures move by a third between runs and machines; the ratios are what 
     engine.py    the engine under measurement: fresh database, settings, watched addresses
     floor.py     the floor of catch-up
     catch_up.py  deposits.py  callbacks.py    the figures, and what stands beside them
+    tron.py      utxo.py                      catch-up of the other families, node and floor with it
+    parse.py     recorded Bitcoin blocks, beside ElectrumX
     suite.py     results.py                   what they share, and how they are shown
     __main__.py  runs them and writes RESULTS.md
 """

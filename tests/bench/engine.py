@@ -12,6 +12,7 @@ import asyncpg
 from callbacks.endpoints import create_endpoint
 from indexer import config, coverage, origin
 from indexer.chains import Chain
+from indexer.chains.utxo_script import p2pkh
 from indexer.database import connect_pool, migrate
 from indexer.follower import Follower, Outcome
 from indexer.model import Impossible
@@ -41,6 +42,12 @@ def settings(url: str, *, verify: str = "full", native: str = "transactions") ->
         "native": native,
     }
     return config.EvmNetwork.model_validate(config.EvmNetwork.filled(table))
+
+
+def watched_keys(family: str, count: int) -> list[bytes]:
+    """What a family knows the watched addresses by."""
+    addresses = watched_addresses(count)
+    return [p2pkh(address) for address in addresses] if family == "utxo" else addresses
 
 
 def vault() -> Vault:
@@ -89,7 +96,7 @@ async def following(
         await origin.begin(pool, chain, NETWORK, network)
         watch = WatchSet(NETWORK, network.reorg_window)
         async with pool.acquire() as connection:
-            await _register(connection, watched)
+            await _register(connection, network.family, watched)
             if callback_url is not None:
                 await _register_endpoints(connection, callback_url)
             await coverage.activate(connection, NETWORK)
@@ -127,11 +134,12 @@ async def _register_endpoints(connection: asyncpg.Connection, url: str) -> None:
             await create_endpoint(connection, vault(), account, url, None, None, None, None)
 
 
-async def _register(connection: asyncpg.Connection, watched: int) -> None:
+async def _register(connection: asyncpg.Connection, family: str, watched: int) -> None:
     """The listed tokens as coins, and the watched addresses dealt out to the accounts."""
-    addresses = watched_addresses(watched)
+    addresses = watched_keys(family, watched)
+    tokens = [] if family == "utxo" else listed_tokens()
     async with connection.transaction():
-        for number, token in enumerate(listed_tokens()):
+        for number, token in enumerate(tokens):
             coin = coverage.NewCoin(f"token_{number}", NETWORK, token, f"Token {number}", "TOK", 6)
             await coverage.register_coin(connection, coin)
         for number in range(ACCOUNTS):

@@ -19,13 +19,13 @@ MEGABYTE: Final = 10**6
 class Run:
     """One measurement in a process of its own."""
 
-    count: int  # of whatever is counted: blocks, deposits, callbacks
+    count: float  # of whatever is counted: blocks, megabytes, deposits, callbacks
     wall: float  # seconds
     cpu: float  # seconds of the measured process; PostgreSQL and servers are not in it
     peak_bytes: int  # of resident memory
 
     @classmethod
-    def of(cls, clock: Clock, count: int) -> Run:
+    def of(cls, clock: Clock, count: float) -> Run:
         return cls(count, clock.wall, clock.cpu, clock.peak_bytes)
 
     @property

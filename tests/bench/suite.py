@@ -26,13 +26,16 @@ class Sizes:
     blocks: int  # sparse
     dense_blocks: int
     callback_blocks: int  # dense; fewer than the confirmations, so that each deposit has one event
+    utxo_blocks: int
     rounds: int
     watched: int = 10_000  # addresses
     shape: Shape = MAINNET
+    utxo_transactions: int = 2500  # a block
+    parse_seconds: float = 1.0  # that one recorded block is read again and again
 
 
-FULL: Final = Sizes(blocks=200, dense_blocks=32, callback_blocks=11, rounds=3)
-QUICK: Final = Sizes(blocks=60, dense_blocks=8, callback_blocks=4, rounds=1)
+FULL: Final = Sizes(blocks=200, dense_blocks=32, callback_blocks=11, utxo_blocks=60, rounds=3)
+QUICK: Final = Sizes(blocks=60, dense_blocks=8, callback_blocks=4, utxo_blocks=20, rounds=1)
 
 
 class Alone(Protocol):
