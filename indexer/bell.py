@@ -21,6 +21,11 @@ RETRY_SECONDS: Final = 1.0  # between attempts to listen again
 log = structlog.get_logger()
 
 
+async def ring(connection: asyncpg.Connection) -> None:
+    """Tell all who listen once this transaction is committed."""
+    await connection.execute("select pg_notify($1, '')", CHANNEL)
+
+
 async def listen(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
     """Call `ring` at every notification, until cancelled. Keeps one connection of the pool."""
     while True:

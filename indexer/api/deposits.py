@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import asyncpg
-from typing_extensions import TypedDict
 
 from indexer.api.context import Context
+from indexer.api.delivery import DONE, LIVE, Delivery, delivery_view
 from indexer.api.errors import missing
 from indexer.api.events import event_view
 from indexer.api.inputs import FilterText, Instant
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
-from indexer.api.shapes import DepositData, Event, Time, optional_time
+from indexer.api.shapes import DepositData, Event, Time
 from indexer.chains import Codec
 from indexer.ledger import coin_from, deposit_from
 from indexer.model import Coin, Refused, State, format_time, view
@@ -40,24 +40,6 @@ class DepositQuery(PageQuery):
 class Deposit(DepositData):
     createdAt: Time
     updatedAt: Time
-
-
-class Delivery(TypedDict):
-    """One event on its way to one endpoint."""
-
-    id: str
-    endpoint: str
-    event: str
-    sequence: int | None
-    state: Literal["pending", "delivered", "exhausted", "cancelled"]
-    reason: str | None
-    attempts: int
-    dueAt: Time | None
-    heldSince: Time | None
-    lastStatus: int | None
-    lastError: str | None
-    createdAt: Time
-    doneAt: Time | None
 
 
 class DepositHistory(Deposit):
@@ -143,25 +125,15 @@ async def get_deposit(call: Call) -> DepositHistory:
     return {
         **_deposit(row, coins, context),
         "events": [event_view(event) for event in events],
-        "deliveries": [_delivery(delivery) for delivery in deliveries],
+        "deliveries": [delivery_view(delivery) for delivery in deliveries],
     }
 
 
 _EVENTS: Final = "select position, id, body from event where deposit = $1 order by sequence"
 
-# `delivery` and `delivery_done` are reached by their events: that is what they are indexed by.
-_DELIVERIES: Final = """
-    select d.id, d.endpoint, d.event, d.sequence, 'pending' as state, null as reason, d.attempts,
-           case when e.state = 'active' then d.due_at end as due_at,
-           case when e.state <> 'active' then greatest(d.created_at, e.state_since) end
-               as held_since,
-           d.last_status, d.last_error, d.created_at, null::timestamptz as done_at
-      from delivery d join endpoint e on e.id = d.endpoint
-     where d.event in (select id from event where deposit = $1)
-     union all
-    select f.id, f.endpoint, f.event, f.sequence, f.state::text, f.reason, f.attempts,
-           null, null, f.last_status, f.last_error, f.created_at, f.done_at
-      from delivery_done f where f.event in (select id from event where deposit = $1)
+# Reached by their events: that is what they are indexed by.
+_DELIVERIES: Final = f"""
+    {LIVE} where v.deposit = $1 union all {DONE} where v.deposit = $1
      order by sequence, created_at, id
 """
 
@@ -186,22 +158,4 @@ def _deposit(row: Any, coins: Mapping[str, Coin], context: Context) -> Deposit:
         **cast(DepositData, data),
         "createdAt": format_time(row["created_at"]),
         "updatedAt": format_time(row["updated_at"]),
-    }
-
-
-def _delivery(row: Any) -> Delivery:
-    return {
-        "id": str(row["id"]),
-        "endpoint": row["endpoint"],
-        "event": row["event"],
-        "sequence": row["sequence"],
-        "state": row["state"],
-        "reason": row["reason"],
-        "attempts": row["attempts"],
-        "dueAt": optional_time(row["due_at"]),
-        "heldSince": optional_time(row["held_since"]),
-        "lastStatus": row["last_status"],
-        "lastError": row["last_error"],
-        "createdAt": format_time(row["created_at"]),
-        "doneAt": optional_time(row["done_at"]),
     }

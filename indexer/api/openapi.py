@@ -97,7 +97,7 @@ def _operation(
         described["description"] = more.strip()
     if operation.has_body:
         content = {"application/json": {"schema": schemas[_body_key(operation)]}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     return described
 
 

@@ -108,6 +108,12 @@ class Operation:
         return self.takes is not None and issubclass(self.takes, Body)
 
     @property
+    def needs_body(self) -> bool:
+        """Whether a body must come: where every field may be left out, it may be as well."""
+        fields = {} if self.takes is None else self.takes.model_fields
+        return self.has_body and any(field.is_required() for field in fields.values())
+
+    @property
     def query(self) -> type[BaseModel]:
         """The model of its query string."""
         return AccountQuery if self.takes is None or self.has_body else self.takes
@@ -117,7 +123,8 @@ class Operation:
             raise Problem(403, f"this needs a key with the scope {self.needs!r}")
         taken: BaseModel = AccountQuery() if self.needs is None else read_query(request, self.query)
         if self.has_body and self.takes is not None:
-            taken = await read_body(request, self.takes)
+            given = request.body_exists or self.needs_body
+            taken = await read_body(request, self.takes) if given else self.takes()
         idempotency = await Idempotency.of(request) if self.status == CREATED else None
         if idempotency is not None and (kept := await idempotency.kept(context_of(request).pool)):
             return kept.response()
