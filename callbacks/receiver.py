@@ -128,7 +128,9 @@ async def receiving(
         try:
             await web.TCPSite(runner, HOST, port).start()
         except OSError as error:
-            raise Refused(f"can't listen on {HOST}:{port}: {os.strerror(error.errno)}") from None
+            raise Refused(
+                f"can't listen on {HOST}:{port}: {os.strerror(error.errno or 0)}"
+            ) from None
         yield f"http://{HOST}:{runner.addresses[0][1]}/"
     finally:
         await runner.cleanup()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from callbacks.receiver import Arrival, Inbox, receiving
-from indexer.devnet.screen import Screen, amount, short
+from indexer.devnet.screen import Screen, short
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Receiver:
 
     async def answer(self, arrival: Arrival) -> int:
         if arrival.event is None:
-            self.problems.append(f"{self.account} can't believe a callback: {arrival.problem}")
+            self.problems.append(f"a callback to {self.account} does not verify: {arrival.problem}")
             return 401
         if arrival.changed:
             self.problems.append(f"{arrival.id} came to {self.account} with two bodies")
@@ -33,13 +33,8 @@ class Receiver:
             return 204
         self.events.append(arrival.event)
         data = arrival.event["data"]
-        self.screen.line(
-            "callback",
-            f"{self.account:<8}",
-            amount(data["amount"], data["symbol"]),
-            f"{data['status']:<9}",
-            f"verified, no. {data['sequence']} of {short(data['id'])}",
-        )
+        shown = f"verified, no. {data['sequence']} of {short(data['id'])}"
+        self.screen.step("callback", self.account, data, shown)
         return 204
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks import signing
+from callbacks import receiver
 from indexer import demo
 from indexer.model import Refused
 
@@ -84,7 +84,7 @@ async def test_a_demo_whose_callbacks_do_not_verify_says_so_and_fails(
     def refuse(*_: object) -> None:
         raise Refused("the signature is another's")
 
-    monkeypatch.setattr(signing, "verify", refuse)
+    monkeypatch.setattr(receiver, "verify", refuse)
     monkeypatch.setattr(demo, "SETTLE_SECONDS", 1.0)
     out = io.StringIO()
     assert await demo.run_demo(3, out) == 1
