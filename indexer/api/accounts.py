@@ -234,6 +234,6 @@ def _key(row: Any) -> Key:
         "rateLimit": row["rate_limit"],
         "expiresAt": optional_time(row["expires_at"]),
         "lastUsedAt": optional_time(row["used_at"]),
-        "lastUsedFrom": None if row["used_from"] is None else str(row["used_from"].ip),
+        "lastUsedFrom": None if row["used_from"] is None else str(row["used_from"]),
         "createdAt": format_time(row["created_at"]),
     }

@@ -59,7 +59,7 @@ def _change(row: Any) -> Change:
         "at": format_time(row["at"]),
         "account": row["account"],
         "keyId": row["key_id"],
-        "address": str(row["address"].ip),
+        "address": str(row["address"]),
         "requestId": row["request_id"],
         "action": row["action"],
         "target": row["target"],

@@ -72,7 +72,7 @@ class Caller:
         documented: Documented,
     ) -> None:
         self._session = session
-        self._base = base
+        self.base = base
         self._documented = documented
         self.headers = {} if key is None else {"X-Api-Key": key}
 
@@ -82,7 +82,7 @@ class Caller:
         if body is not None:
             more["json"] = body
         async with self._session.request(
-            method, self._base + path, headers=headers, **more
+            method, self.base + path, headers=headers, **more
         ) as response:
             text = await response.read()
             said = await response.json() if text else None
