@@ -2,9 +2,13 @@
 
 signing     Standard Webhooks: make a secret, sign an attempt
 schedule    when a failed delivery is tried again; Retry-After
-guard       where callbacks may go: URL, DNS answers, every socket address
+guard       where callbacks may go: the URL, and every socket address
+resolver    from a host to its addresses, none of them forbidden
 headers     which headers an endpoint may add to its requests
-sender      one bounded POST over kept-alive connections
+connection  one connection: a request out, a bounded answer in
+idle        connections between two requests
+sender      one POST over kept-alive connections
+answer      what came of it
 attempts    one attempt: sign, guard, send
 claims      the SQL of leases: claim, release
 outcomes    the SQL of settling, an attempt's row with it

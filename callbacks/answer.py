@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
+
+MAX_EXCERPT: Final = 4096  # bytes of UTF-8
+
+_UNSHOWN: Final = re.compile(r"[^\t\n\r -~\u00a0-\U0010ffff]")  # controls, NUL among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +30,10 @@ class Answer:
     first_byte_ms: float | None = None
     total_ms: float = 0.0
     head: str | None = None  # the beginning of the answer, escaped and bounded
+
+
+def excerpt(data: bytes) -> str:
+    """What a receiver sent as text that any database takes: the rest escaped as \\xNN."""
+    text = data[:MAX_EXCERPT].decode("utf-8", "backslashreplace")
+    text = _UNSHOWN.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return text.encode()[:MAX_EXCERPT].decode("utf-8", "ignore")

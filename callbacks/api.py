@@ -11,7 +11,8 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from callbacks import endpoints
-from callbacks.guard import MAX_URL, check_answers, check_url
+from callbacks.guard import MAX_URL, check_url
+from callbacks.resolver import check_answers
 from indexer.api.auth import acting_account, request_account, require
 from indexer.api.context import Context, context_of
 from indexer.api.errors import missing, reply

@@ -8,16 +8,13 @@ ISATAP, 168.63.129.16, …). Source: IANA's special-purpose registries and the c
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import re
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.connector import AddrInfoType
+from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from indexer.config import Callbacks
@@ -26,9 +23,6 @@ from indexer.model import Refused
 MAX_URL: Final = 2048  # characters
 MAX_HOST: Final = 253  # characters
 PORTS: Final = frozenset({443, 8443, 80})
-DNS_SECONDS: Final = 3.0
-DNS_THREADS: Final = 32  # lookups at once; a hung resolver must not hold up other hosts
-MAX_ANSWERS: Final = 64  # addresses of one host; what is beyond is not used
 
 # One sentence for every forbidden target, so that registering is no way to scan a network.
 FORBIDDEN: Final = "callbacks may not go to this host"
@@ -85,7 +79,7 @@ _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")  # a last label like this makes the hos
 
 
 class Blocked(OSError):
-    """A connect that the guard stopped before its first packet. Not worth an attempt's details."""
+    """A connect that the guard stopped before its first packet."""
 
     def __init__(self) -> None:
         super().__init__(FORBIDDEN)
@@ -156,49 +150,6 @@ def _check_host(host: str, rules: Callbacks) -> None:
         raise Refused("the host of a callback's URL is not a host name (IDN: write it as xn--…)")
 
 
-class GuardedResolver(AbstractResolver):
-    """DNS within 3 s on threads of its own. One forbidden answer condemns the host."""
-
-    def __init__(self, rules: Callbacks) -> None:
-        self._rules = rules
-        self._threads = ThreadPoolExecutor(DNS_THREADS, "callback-dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The host's addresses. Blocked where one is forbidden; OSError where there is none."""
-        loop = asyncio.get_running_loop()
-        lookup = loop.run_in_executor(self._threads, _look_up, host, port, family)
-        try:
-            async with asyncio.timeout(DNS_SECONDS):
-                answers = (await lookup)[:MAX_ANSWERS]
-        except TimeoutError:
-            raise OSError(f"DNS did not answer within {DNS_SECONDS:g} s") from None
-        for answer in answers:
-            if forbidden(answer["host"], allow_private=self._rules.allow_private):
-                raise Blocked
-        return answers
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    return [
-        ResolveResult(
-            hostname=host,
-            host=str(address[0]),
-            port=port,
-            family=answered,
-            proto=protocol,
-            flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-        )
-        for answered, _, protocol, _, address in socket.getaddrinfo(
-            host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-    ]
-
-
 class GuardedSockets:
     """A `socket_factory`: makes the socket of one connect, if its address is not forbidden."""
 
@@ -210,19 +161,3 @@ class GuardedSockets:
         if forbidden(str(address[0]), allow_private=self._rules.allow_private):
             raise Blocked
         return socket.socket(family, kind, protocol)
-
-
-async def check_answers(url: URL, rules: Callbacks) -> None:
-    """Refused if a name resolves to what is forbidden; one that does not resolve yet passes.
-
-    For registration: it tells an owner early what every connect would find.
-    """
-    resolver = GuardedResolver(rules)
-    try:
-        await resolver.resolve(url.raw_host or "", url.port or 0)
-    except Blocked:
-        raise Refused(FORBIDDEN) from None
-    except OSError:
-        pass
-    finally:
-        await resolver.close()

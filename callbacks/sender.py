@@ -1,78 +1,67 @@
-"""One POST over kept-alive connections, and how much of the answer is believed and read.
+"""One POST over kept-alive connections: sent once, and only to where the guard lets it go.
 
-Success is a complete 2xx head: what the receiver does afterwards changes nothing. Everything that a
-receiver may drag out or blow up is bounded: time, bytes before the final head, headers, body.
-
-aiohttp costs about 170 us a POST, more than everything else here; a leaner client would take the
-place of this module alone.
+Success is a complete 2xx head: what the receiver does afterwards changes nothing. aiohttp's client
+takes several times the CPU for the little of HTTP that a callback needs, hence one of our own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
-from functools import partial
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, NamedTuple, Self
 
-import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
+import certifi
+from aiohappyeyeballs import SocketFactoryType, start_connection
 from yarl import URL
 
-from callbacks.answer import Answer
-from callbacks.guard import Blocked, GuardedResolver, GuardedSockets
+from callbacks.answer import Answer, excerpt
+from callbacks.connection import Connection, Reply
+from callbacks.guard import Blocked, GuardedSockets
+from callbacks.idle import Idle, Origin
+from callbacks.resolver import Resolver
 from indexer.config import Callbacks
 
-CONNECT_SECONDS: Final = 5.0  # TCP and TLS
-KEEP_ALIVE_SECONDS: Final = 60.0
-MAX_CONNECTION_SECONDS: Final = 300.0  # so that a change of DNS is seen
-MAX_HEAD_BYTES: Final = 64 * 1024  # before the end of the final head, 1xx answers included
-MAX_HEADERS: Final = 100
-MAX_LINE_BYTES: Final = 8190
-MAX_BODY_BYTES: Final = 4096  # read, so that the connection can be used again; then it is closed
-BODY_SECONDS: Final = 0.5  # in which the body must be complete for that
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
-_HEAD_END_BYTES: Final = 2  # of its beginning, in what was seen before
-BASE_HEADERS: Final = {
-    "content-type": "application/json",
-    "accept-encoding": "identity",
-    "user-agent": f"depositd/{version('depositd')}",
-}
+CONNECT_SECONDS: Final = 5.0  # TCP, over all addresses of a host
+NEXT_ADDRESS_SECONDS: Final = 0.25  # after which the next one is tried beside it (RFC 8305)
+TARGETS: Final = 8192  # URLs remembered in the form that is sent
+BASE_HEADERS: Final = (
+    "content-type: application/json\r\n"
+    "accept-encoding: identity\r\n"
+    f"user-agent: depositd/{version('depositd')}\r\n"
+)
 
 
 class Sender:
     """The connections to all receivers. Enter it once, in the event loop that uses it."""
 
-    def __init__(self, rules: Callbacks, limit_seconds: float) -> None:
-        """`limit_seconds`: wall clock of an attempt, from DNS to the end of the answer's head."""
+    def __init__(
+        self,
+        rules: Callbacks,
+        limit_seconds: float,
+        *,
+        tls: ssl.SSLContext | None = None,
+        resolver: Resolver | None = None,
+        sockets: SocketFactoryType | None = None,
+    ) -> None:
+        """`limit_seconds`: wall clock of an attempt, from DNS to the end of the answer's head.
+
+        The rest is for tests: another CA, another DNS, a guard that makes no socket.
+        """
         self._rules = rules
         self._limit = limit_seconds
+        self._tls = tls or _system_tls()
+        self._resolver = resolver or Resolver(rules)
+        self._sockets = sockets or GuardedSockets(rules)
 
     async def __aenter__(self) -> Self:
-        self._resolver = GuardedResolver(self._rules)
-        self._session = aiohttp.ClientSession(
-            connector=_Connector(
-                resolver=self._resolver,
-                socket_factory=GuardedSockets(self._rules),
-                limit=0,  # the dispatcher's slots are the limit
-                keepalive_timeout=KEEP_ALIVE_SECONDS,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=BASE_HEADERS,
-            skip_auto_headers=["accept"],
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=MAX_BODY_BYTES,
-            max_line_size=MAX_LINE_BYTES,
-            max_field_size=MAX_LINE_BYTES,
-            max_headers=MAX_HEADERS,
-        )
+        self._loop = asyncio.get_running_loop()
+        self._idle = Idle(self._loop)
         return self
 
     async def __aexit__(
@@ -81,112 +70,128 @@ class Sender:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._session.close()
-        await self._resolver.close()
+        self._idle.close()
+        self._resolver.close()
 
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send once, and only once: nothing is followed or sent again from here."""
+        """Send once, and only once: nothing is followed or sent again from here.
+
+        `headers` go beside BASE_HEADERS; that they hold no control characters is the caller's
+        part (see headers.py).
+        """
+        start = time.perf_counter()
+        deadline = self._loop.time() + self._limit
+        target = _target(url)
+        steps: dict[str, float] = {}
+        address = None
         try:
-            async with asyncio.timeout(self._limit):
-                response = await self._session.post(
-                    url, data=body, headers=headers, allow_redirects=False
-                )
-        except (aiohttp.ClientError, OSError) as problem:
-            return Answer(None, _name(problem))
-        await _finish(response)
-        error = None if 200 <= response.status <= 299 else "status"
-        return Answer(response.status, error, response.headers.get("retry-after"))
-
-
-async def _finish(response: aiohttp.ClientResponse) -> None:
-    """Read a short body to its end, so that the connection is used again; else close it."""
-    left = MAX_BODY_BYTES
-    try:
-        with suppress(aiohttp.ClientError, OSError):
-            async with asyncio.timeout(BODY_SECONDS):
-                while left and not response.content.at_eof():
-                    left -= len(await response.content.read(left))
-    finally:
-        if response.content.at_eof():
-            response.release()
+            connection = self._idle.take(target.origin)
+            if connection is None:
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._open(target.origin, steps)
+        except _Unreached as problem:
+            reply = Reply(error=problem.step)
+        except TimeoutError:
+            reply = Reply(error="timeout")
         else:
-            response.close()
+            address = connection.address
+            sent = time.perf_counter()
+            reply = await connection.post(_request(target, headers, body), deadline)
+            if reply.first_byte is not None:
+                steps["first_byte"] = 1000 * (reply.first_byte - sent)
+            self._idle.put(target.origin, connection)
+        if not self._rules.keep_answers:
+            reply.beginning = b""
+        return _answer(reply, address, steps, 1000 * (time.perf_counter() - start))
+
+    async def _open(self, origin: Origin, steps: dict[str, float]) -> Connection:
+        """A new connection; `steps` takes the milliseconds of each step. Raises _Unreached."""
+        with _step("dns", steps):
+            found = await self._resolver.resolve(origin.host, origin.port)
+        with _step("connect", steps):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                socket = await start_connection(
+                    found,
+                    happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
+                    socket_factory=self._sockets,
+                )
+        connection = Connection(self._loop)
+        if origin.scheme == "https":
+            with _step("tls", steps):
+                await self._loop.create_connection(
+                    lambda: connection, sock=socket, ssl=self._tls, server_hostname=origin.host
+                )
+        else:
+            await self._loop.create_connection(lambda: connection, sock=socket)
+        return connection
 
 
-def _name(problem: Exception) -> str:
-    match problem:
-        case TimeoutError():
-            return "timeout"
-        case aiohttp.ClientSSLError() | ssl.SSLError():
-            return "tls"
-        case aiohttp.ClientConnectorError(os_error=Blocked()):
-            return "blocked"
-        case aiohttp.ClientConnectorDNSError():
-            return "dns"
-        case aiohttp.ClientConnectorError():
-            return "connect"
-        case aiohttp.ClientResponseError():
-            return "protocol"
-        case _:
-            return "reset"
+def make_tls() -> ssl.SSLContext:
+    """TLS 1.2 or newer, the host's name always checked, against the CAs that the system trusts."""
+    paths = ssl.get_default_verify_paths()
+    none = not (paths.cafile or paths.capath)
+    context = ssl.create_default_context(cafile=certifi.where() if none else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class _Connector(aiohttp.TCPConnector):
-    """aiohttp's, with connections whose answers have a bounded head and that grow old."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._factory = partial(_connection, loop=self._loop)
+_system_tls = cache(make_tls)
 
 
-class _Connection(ResponseHandler):
-    """Hands aiohttp's parser one head at a time, until a final one, and only so many bytes.
+class _Unreached(Exception):
+    """No connection was made; `step` names the error as Answer does."""
 
-    It would read 1xx answers for ever, and forget a complete head that what follows in the same
-    packet contradicts.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self._born = loop.time()
-        self._awaits_head = False
-        self._head_left = 0  # bytes
-        self._last = b""  # of the head so far: its end may come in pieces
-
-    @property
-    def should_close(self) -> bool:
-        too_old = self._loop.time() - self._born > MAX_CONNECTION_SECONDS
-        return too_old or super().should_close
-
-    def set_response_params(self, **settings: Any) -> None:
-        self._awaits_head, self._head_left, self._last = True, MAX_HEAD_BYTES, b""
-        super().set_response_params(**settings)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        if data[0].code >= 200:
-            self._awaits_head = False
-        super().feed_data(data, size)
-
-    def data_received(self, data: bytes) -> None:
-        while data and self._awaits_head and self._head_left:
-            end = _HEAD_END.search(self._last + data)
-            cut = min(end.end() - len(self._last) if end else len(data), self._head_left)
-            head, data = data[:cut], data[cut:]
-            self._head_left -= cut
-            self._last = b"" if end else (self._last + head)[-_HEAD_END_BYTES:]
-            super().data_received(head)
-        if self._awaits_head and not self._head_left:
-            self._give_up()
-        elif data:
-            super().data_received(data)
-
-    def _give_up(self) -> None:
-        self._awaits_head = False
-        problem = HttpProcessingError(message=f"no final head within {MAX_HEAD_BYTES} bytes")
-        self.set_exception(problem)
-        if self.transport is not None:
-            self.transport.abort()
+    def __init__(self, step: str) -> None:
+        super().__init__(step)
+        self.step = step
 
 
-def _connection(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
-    return _Connection(loop)
+@contextmanager
+def _step(name: str, steps: dict[str, float]) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    except Blocked:
+        raise _Unreached("blocked") from None
+    except OSError:
+        raise _Unreached(name) from None
+    steps[name] = 1000 * (time.perf_counter() - start)
+
+
+class _Target(NamedTuple):
+    origin: Origin
+    head: str  # of every request: its line and the headers that are always the same
+
+
+@lru_cache(TARGETS)
+def _target(url: URL) -> _Target:
+    origin = Origin(url.scheme, url.raw_host or "", url.port or 0)
+    line = f"POST {url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n"
+    return _Target(origin, line + BASE_HEADERS)
+
+
+def _request(target: _Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{target.head}{own}content-length: {len(body)}\r\n\r\n".encode("latin-1") + body
+
+
+def _answer(
+    reply: Reply, address: str | None, steps: Mapping[str, float], total_ms: float
+) -> Answer:
+    error = reply.error
+    if error is None and not 200 <= (reply.status or 0) <= 299:
+        error = "status"
+    return Answer(
+        reply.status,
+        error,
+        retry_after=reply.retry_after,
+        directive=reply.directive,
+        address=address,
+        dns_ms=steps.get("dns"),
+        connect_ms=steps.get("connect"),
+        tls_ms=steps.get("tls"),
+        first_byte_ms=steps.get("first_byte"),
+        total_ms=total_ms,
+        head=excerpt(reply.beginning) if reply.beginning else None,
+    )

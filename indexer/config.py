@@ -101,6 +101,8 @@ class Callbacks(_Table):
 
     allow_private: StrictBool = False
     allow_http: StrictBool = False
+    source_addresses: tuple[Range, ...] = ()  # from which callbacks come, for receivers to pin
+    keep_answers: StrictBool = True  # the beginning of each, in the attempt log
 
 
 class Endpoint(_Table):

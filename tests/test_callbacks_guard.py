@@ -1,20 +1,13 @@
-"""What callbacks may not reach stays out of reach, however it is written or resolved.
+"""What callbacks may not reach stays out of reach, however it is written.
 
-No packet leaves loopback here: a connect that the guard would allow ends in `Reached`, raised
-where its socket would be made.
+Texts only: what connects is tried in tests/wire/test_wire_targets.py.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-from typing import Any
-
-import aiohttp
 import pytest
 
-from callbacks import guard
-from callbacks.guard import Blocked, GuardedResolver, GuardedSockets, check_url, forbidden
+from callbacks.guard import check_url, forbidden
 from indexer.config import Callbacks
 from indexer.model import Refused
 
@@ -22,6 +15,7 @@ STRICT = Callbacks()
 LOOSE = Callbacks(allow_private=True, allow_http=True)
 
 
+@pytest.mark.case(19)
 @pytest.mark.parametrize(
     "address",
     [
@@ -81,7 +75,7 @@ LOOSE = Callbacks(allow_private=True, allow_http=True)
         "2130706433",
     ],
 )
-def test_case_19_no_callback_goes_to_a_special_address(address: str) -> None:
+def test_no_callback_goes_to_a_special_address(address: str) -> None:
     assert forbidden(address) is not None
 
 
@@ -136,6 +130,7 @@ def test_an_ordinary_url_is_taken_as_it_is(url: str) -> None:
     assert str(check_url(url, STRICT)).startswith(url.split(":80")[0].split(":8443")[0])
 
 
+@pytest.mark.case(19, 22)
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -189,7 +184,7 @@ def test_an_ordinary_url_is_taken_as_it_is(url: str) -> None:
         ("https://224.0.0.1/", "may not go"),
     ],
 )
-def test_case_19_a_url_that_could_hide_its_target_is_refused(url: str, reason: str) -> None:
+def test_a_url_that_could_hide_its_target_is_refused(url: str, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
         check_url(url, STRICT)
 
@@ -204,112 +199,3 @@ def test_the_development_settings_lift_scheme_ports_and_private_addresses() -> N
         check_url("http://h.example/", Callbacks(allow_private=True))
     with pytest.raises(Refused):
         check_url("http://h.example:81/", Callbacks(allow_http=True))
-
-
-class Reached(OSError):
-    """A connect got past the guard; nothing was sent."""
-
-
-class Tripwire(GuardedSockets):
-    """The real guard; where it allows a connect, the test ends instead of the packet leaving."""
-
-    def __call__(self, info: Any) -> socket.socket:
-        super().__call__(info).close()
-        raise Reached
-
-
-def answers(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """What every name resolves to from now on."""
-
-    def getaddrinfo(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
-        found: list[Any] = []
-        for address in addresses:
-            v6 = ":" in address
-            family = socket.AF_INET6 if v6 else socket.AF_INET
-            where = (address, port, 0, 0) if v6 else (address, port)
-            found.append((family, socket.SOCK_STREAM, 6, "", where))
-        return found
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-
-
-async def connect(url: str, rules: Callbacks = STRICT) -> OSError:
-    """The error that a POST to the URL ended in, below aiohttp's own."""
-    resolver = GuardedResolver(rules)
-    connector = aiohttp.TCPConnector(resolver=resolver, socket_factory=Tripwire(rules))
-    try:
-        async with aiohttp.ClientSession(connector=connector) as session:
-            with pytest.raises(aiohttp.ClientConnectorError) as caught:
-                await session.post(check_url(url, rules))
-            return caught.value.os_error
-    finally:
-        await resolver.close()
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        ("127.0.0.1",),
-        ("8.8.8.8", "10.0.0.1"),
-        ("10.0.0.1", "8.8.8.8"),
-        ("fd00::1",),
-        ("::ffff:127.0.0.1",),
-        ("169.254.169.254",),
-    ],
-)
-async def test_case_18_one_forbidden_answer_condemns_the_host(
-    monkeypatch: pytest.MonkeyPatch, found: tuple[str, ...]
-) -> None:
-    answers(monkeypatch, *found)
-    assert isinstance(await connect("https://hooks.example.com/"), Blocked)
-
-
-async def test_public_answers_are_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers(monkeypatch, "8.8.8.8", "2600::1")
-    assert isinstance(await connect("https://hooks.example.com/"), Reached)
-
-
-async def test_ten_thousand_answers_are_not_all_looked_at(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answers(monkeypatch, *["8.8.8.8"] * 10_000)
-    resolver = GuardedResolver(STRICT)
-    assert len(await resolver.resolve("many.example", 443)) == guard.MAX_ANSWERS
-    await resolver.close()
-
-
-async def test_a_resolver_that_hangs_is_given_up_after_its_limit(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    release = threading.Event()
-
-    def hang(*_: Any, **__: Any) -> list[Any]:
-        release.wait(10)
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(guard, "DNS_SECONDS", 0.05)
-    try:
-        assert "DNS did not answer" in str(await connect("https://hooks.example.com/"))
-    finally:
-        release.set()
-
-
-@pytest.mark.parametrize(
-    "url", ["http://169.254.169.254/latest/meta-data", "http://[::ffff:a00:1]/"]
-)
-async def test_case_17_the_socket_guard_alone_stops_what_skips_the_resolver(url: str) -> None:
-    """A literal is never resolved; a rebinding DNS answers well once and badly the next time."""
-    connector = aiohttp.TCPConnector(socket_factory=Tripwire(LOOSE))
-    async with aiohttp.ClientSession(connector=connector) as session:
-        with pytest.raises(aiohttp.ClientConnectorError) as caught:
-            await session.post(url)
-    assert isinstance(caught.value.os_error, Blocked)
-
-
-@pytest.fixture(autouse=True)
-def no_real_lookups(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> list[Any]:
-        raise AssertionError("a test asked the real DNS")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)

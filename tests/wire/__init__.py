@@ -1,0 +1,1 @@
+"""What callbacks send and what they believe of the answers, against real sockets on loopback."""
