@@ -17,6 +17,7 @@ from indexer import ledger, spendings
 from indexer.chains import Codec, Header, Transfer
 from indexer.model import (
     Coin,
+    Decision,
     Deposit,
     Moment,
     Place,
@@ -156,6 +157,15 @@ class Booking:
         for deposit in await ledger.held_for_coin(self._connection, coin):
             deposit.release(self._moment)
             self._deposits[deposit.id] = deposit
+
+    async def review(self, deposit_id: str, decision: Decision) -> None:
+        """A person decides: Refused where the deposit is in no state for that."""
+        deposit = await ledger.deposit(self._connection, deposit_id)
+        if decision == "release":
+            deposit.release(self._moment)
+        else:
+            deposit.reject(self._moment)
+        self._deposits[deposit.id] = deposit
 
     async def store(self) -> int:
         """Write what changed; returns the number of events made."""

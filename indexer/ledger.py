@@ -204,6 +204,12 @@ async def anything_due(connection: asyncpg.Connection, at: Cursor) -> bool:
     return found
 
 
+async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit:
+    """One deposit, which must be there, locked."""
+    [found] = await _locked(connection, "id = $1", deposit_id)
+    return found
+
+
 async def unplaced(connection: asyncpg.Connection, network: str) -> list[Deposit]:
     return await _locked(connection, "network = $1 and unplaced order by id", network)
 

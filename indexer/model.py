@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
     from indexer.chains import Codec
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MAX_UNITS: Final = 2**256 - 1  # an EVM word; numeric(78,0) holds it exactly
 MAX_DECIMALS: Final = 77
 ID_CHARS: Final = 26  # base32 characters of an id: 130 bits
+
+
+Decision = Literal["release", "reject"]  # of a person on a deposit that no rule decides
 
 
 class Unavailable(Exception):
@@ -222,6 +225,12 @@ class Deposit:
             )
         self._move(State.DETECTED, None, moment)
         self.settle(moment)
+
+    def reject(self, moment: Moment) -> None:
+        """An admin refuses a held deposit, for good."""
+        if self.state is not State.HELD:
+            raise Refused(f"deposit {self.id} is {self.state}; only held ones can be rejected")
+        self._move(State.REJECTED, None, moment)
 
     def confirmations(self, moment: Moment) -> int:
         return 0 if self.state is State.ORPHANED else max(0, moment.height - self.place.height + 1)

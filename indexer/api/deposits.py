@@ -9,15 +9,16 @@ import asyncpg
 
 from indexer.api.context import Context
 from indexer.api.delivery import DONE, LIVE, Delivery, delivery_view
-from indexer.api.errors import missing
+from indexer.api.errors import Conflict, missing
 from indexer.api.events import event_view
-from indexer.api.inputs import FilterText, Instant
+from indexer.api.inputs import Body, FilterText, Instant, Text
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import DepositData, Event, Time
 from indexer.chains import Codec
 from indexer.ledger import coin_from, deposit_from
-from indexer.model import Coin, Refused, State, format_time, view
+from indexer.model import Coin, Decision, Refused, State, format_time, view
+from indexer.review import review
 
 _DEPOSITS: Final = (
     "select d.*, c.height as cursor from deposit d left join cursor c on c.network = d.network"
@@ -127,6 +128,59 @@ async def get_deposit(call: Call) -> DepositHistory:
         "events": [event_view(event) for event in events],
         "deliveries": [delivery_view(delivery) for delivery in deliveries],
     }
+
+
+class Note(Body):
+    note: Text | None = None
+
+
+class Rejection(Body):
+    note: Text
+
+
+@routes.operation(
+    "POST",
+    "/v1/deposits/{id}/release",
+    needs="admin",
+    takes=Note,
+    answer=Deposit,
+    refuses=(409,),
+)
+async def release_deposit(call: Call, _: Note) -> Deposit:
+    """Let a held or ignored deposit go on; the note is kept in the audit log."""
+    return await _review(call, "release")
+
+
+@routes.operation(
+    "POST",
+    "/v1/deposits/{id}/reject",
+    needs="admin",
+    takes=Rejection,
+    answer=Deposit,
+    refuses=(409,),
+)
+async def reject_deposit(call: Call, _: Rejection) -> Deposit:
+    """Refuse a held deposit for good; the note is kept in the audit log."""
+    return await _review(call, "reject")
+
+
+async def _review(call: Call, decision: Decision) -> Deposit:
+    context, statement = call.context, Statement(_DEPOSITS)
+    statement.where("d.network = any (?::text[]) and d.id = ?", [*context.codecs], call.path["id"])
+    if (account := await call.account()) is not None:
+        statement.where("d.account = ?", account)
+    connection = await call.begin()
+    row = await connection.fetchrow(statement.text, *statement.arguments)
+    if row is None:
+        raise missing("deposit", call.path["id"])
+    network = context.settings.networks[row["network"]]
+    codec = context.codecs[network.id]
+    try:
+        await review(connection, network.id, codec, network.required, row["id"], decision)
+    except Refused as refusal:
+        raise Conflict(str(refusal)) from None
+    row = await connection.fetchrow(statement.text, *statement.arguments)
+    return _deposit(row, await _coins(connection, [row]), context)
 
 
 _EVENTS: Final = "select position, id, body from event where deposit = $1 order by sequence"

@@ -12,7 +12,18 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from indexer.api import accounts, addresses, audit, coins, deposits, docs, events, health, networks
+from indexer.api import (
+    accounts,
+    addresses,
+    audit,
+    coins,
+    deposits,
+    docs,
+    events,
+    health,
+    networks,
+    totals,
+)
 from indexer.api.auth import authenticate
 from indexer.api.context import CONTEXT, Context
 from indexer.api.errors import answer_errors
@@ -35,7 +46,17 @@ def _is_no_parse_error(record: logging.LogRecord) -> bool:
 http_log = logging.getLogger(__name__)
 http_log.addFilter(_is_no_parse_error)
 
-RESOURCES: Final = (accounts, networks, coins, addresses, deposits, events, audit, health)
+RESOURCES: Final = (
+    accounts,
+    networks,
+    coins,
+    addresses,
+    deposits,
+    totals,
+    events,
+    audit,
+    health,
+)
 
 
 def build(
