@@ -87,7 +87,7 @@ class Network:
         hints = Hints()
 
         async def step() -> float:
-            if not lease.held:
+            if not (lease.held or await lease.take()):
                 return STANDBY_SECONDS
             outcome = await follower.step()
             await self._tell(follower, outcome)

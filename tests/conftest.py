@@ -143,6 +143,13 @@ def log_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines in this process soon look for scans, and ask a node again that failed."""
+    monkeypatch.setattr("indexer.network.BACKOFF_SECONDS", (0.1,))
+    monkeypatch.setattr("indexer.network.SCAN_POLL_SECONDS", 0.05)
+
+
 @pytest.fixture(scope="session")
 def vault() -> Vault:
     """The one whose fingerprint the databases of the tests have."""

@@ -19,7 +19,7 @@ from tests.harness.oracle import Identity, Oracle
 from tests.harness.proxy import proxy
 from tests.harness.world import World, identity, world
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.node, pytest.mark.usefixtures("impatient")]
 
 ALICE = "0x" + "a1" * 20
 HITS = 2  # times that a fault must strike before it ends

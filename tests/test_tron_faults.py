@@ -14,6 +14,8 @@ from indexer.devnet.evm_contracts import Disperser, Token, call_data
 from tests.harness.scene import LOOK
 from tests.harness.tron import TronWorld, Twist, tron_world
 
+pytestmark = pytest.mark.usefixtures("impatient")
+
 ALICE: Final = b"\xa1" * 20
 HITS: Final = 2  # times that a fault must strike
 SECONDS: Final = 20.0  # that it has for it
