@@ -1,11 +1,11 @@
-"""`depositd demo`: the whole engine against a simulated node, and every callback held to account.
+"""`depositd demo`: the whole engine against simulated nodes, and every callback held to account.
 
-Everything is real but the chain: an embedded PostgreSQL in a temporary folder, the engine as `run`
-composes it, its HTTP API as users call it, callbacks over HTTP to a receiver that verifies them.
-Nothing leaves loopback.
+Everything is real but the chains: an embedded PostgreSQL in a temporary folder, one engine as `run`
+composes it that follows a network of each family, its HTTP API as users call it, callbacks over
+HTTP to receivers that verify them. Nothing leaves loopback.
 
-A block is mined only when the engine has applied the one before, so that which events each deposit
-must have follows from the chain's script alone (`devnet.forecast`).
+Blocks are mined only when the engine has applied those before, so that which events each deposit
+must have follows from the chains' script alone (`devnet.forecast`).
 """
 
 from __future__ import annotations
@@ -18,61 +18,39 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from random import Random
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, TypeAlias
 
 import aiohttp
 
 from callbacks.signing import decode_secret
 from indexer import config, log
 from indexer.demo_receivers import Receiver, receivers
+from indexer.devnet.account import PLANS, Account, open_account
 from indexer.devnet.client import ApiClient
-from indexer.devnet.evm_block import Block
-from indexer.devnet.evm_chain import SimulatedChain
-from indexer.devnet.evm_node import EvmNode
-from indexer.devnet.evm_traffic import EvmTraffic
-from indexer.devnet.forecast import Forecast, differences, read_history, without
-from indexer.devnet.screen import Screen, amount, short
+from indexer.devnet.screen import NETWORK_WIDTH, Screen, short
+from indexer.devnet.simulation import Simulation
+from indexer.devnet.simulations import simulations
 from indexer.devnet.traffic import Step
 from indexer.engine import Engine
 from indexer.installation import opened
 from indexer.model import Impossible, Unavailable
 from indexer.secret import write_private
 
-NETWORK: Final = "demo"
-CONFIRMATIONS: Final = 3
-FINALITY: Final = 6  # blocks that the finalized one is behind the head; deeper than any reorg here
-FIRST_BLOCKS: Final = 10  # empty ones, before anything is watched
-ADDRESSES: Final = 6
-SEED: Final = 2026  # of the chain and its traffic: every demo mines the same payments
 BLOCK_SECONDS: Final = 1.0
 HURRIED_SECONDS: Final = 0.1  # between blocks where their number is given
 POLL_SECONDS: Final = 0.05  # between two looks at whether something has happened
-START_SECONDS: Final = 60.0  # until the engine follows the node
-STEP_SECONDS: Final = 60.0  # until the engine has applied a new block
+START_SECONDS: Final = 60.0  # until the engine follows the nodes
+STEP_SECONDS: Final = 60.0  # until the engine has applied new blocks
 SETTLE_SECONDS: Final = 60.0  # until the last callback has come
-QUIET_BLOCKS: Final = 60  # at most, for what is open to be confirmed and finalized
+QUIET_BLOCKS: Final = 20  # at once, for what is open to be confirmed and finalized
+QUIET_STEPS: Final = 10  # at most; a coinbase waits for a hundred blocks
+SHOWN_BLOCKS: Final = 5  # of a step; more of them are one line
 DIFFERENCES: Final = 20  # shown at most
 
-
-@dataclass(frozen=True)
-class Tenant:
-    """A demo account. `events`: what its endpoint asks for; None: what it gets unasked."""
-
-    account: str
-    name: str
-    events: list[str] | None
-    watches: slice  # of the addresses
-
-
-TENANTS: Final = (
-    Tenant("shop", "A shop", None, slice(0, 4)),
-    Tenant("exchange", "An exchange", ["deposit.*"], slice(3, ADDRESSES)),  # one is watched by both
-)
+Steps: TypeAlias = Sequence[tuple[Simulation, Step[Any]]]
 
 
 async def run_demo(blocks: int | None, out: TextIO = sys.stdout) -> int:
@@ -104,21 +82,19 @@ async def _run(
     blocks: int | None, screen: Screen, ready: asyncio.Event, stop: asyncio.Event
 ) -> int:
     """The demo in a folder that is gone afterwards; `ready` once everything is started."""
-    chain = SimulatedChain(SEED, finality=FINALITY)
-    for _ in range(FIRST_BLOCKS):
-        chain.mine()
-    with _temporary_folder() as folder:
-        screen.plain(f"starting PostgreSQL in {folder}, a simulated node, the engine, a receiver …")
-        async with (
-            EvmNode(chain) as node,
-            receivers(screen, [t.account for t in TENANTS]) as taking,
-        ):
-            async with _engine(_settings(folder, node)) as (api, failed):
-                demo = Demo(screen, chain, taking, api, failed, stop)
-                await demo.prepare()
-                ready.set()
-                code = await demo.play(blocks)
-            demo.sum_up()  # the engine sends what is in hand until it has stopped
+    networks = simulations()
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(_temporary_folder())
+        screen.plain(f"starting PostgreSQL in {folder}, simulated nodes, the engine, receivers …")
+        for network in networks:
+            await stack.enter_async_context(network.node)
+        taking = await stack.enter_async_context(receivers(screen, [plan.id for plan in PLANS]))
+        async with _engine(_settings(folder, networks)) as (api, failed):
+            demo = Demo(screen, networks, taking, api, failed, stop)
+            await demo.prepare()
+            ready.set()
+            code = await demo.play(blocks)
+        demo.sum_up()  # the engine sends what is in hand until it has stopped
         return code
 
 
@@ -128,48 +104,36 @@ class Demo:
     def __init__(
         self,
         screen: Screen,
-        chain: SimulatedChain,
+        networks: Sequence[Simulation],
         receivers: Mapping[str, Receiver],
         api: ApiClient,
         failed: Callable[[], str | None],
         stop: asyncio.Event,
     ) -> None:
         self._screen = screen
-        self._chain = chain
+        self._networks = networks
         self._receivers = receivers  # by account
         self._api = api
         self._failed = failed
         self._stop = stop
-        keys = [chain.wallet(f"watched {n}").address for n in range(ADDRESSES)]
-        self._traffic = EvmTraffic(chain, keys, Random(SEED))
-        self._forecast = Forecast(CONFIRMATIONS)
-        self._apis: dict[str, ApiClient] = {}  # by account
-        self._feeds: dict[str, list[dict[str, Any]]] = {}
-        self._reorgs = 0
+        self._accounts: list[Account] = []
 
     async def prepare(self) -> None:
         """Register coins, accounts, addresses and endpoints, as an operator and his users do."""
-        await self._until(self._caught_up, START_SECONDS, "follow the node")
+        await self._until(self._caught_up, START_SECONDS, "follow the nodes")
         if self._stop.is_set():
             return
-        for token in self._traffic.tokens:
-            coin = {"network": NETWORK, "contractAddress": f"0x{token.hex()}"}
-            await self._api.post("/v1/coins", coin)
-        for tenant in TENANTS:
-            await self._api.post("/v1/accounts", {"id": tenant.account, "name": tenant.name})
-            path = f"/v1/accounts/{tenant.account}/keys"
-            key = await self._api.post(path, {"scopes": ["read", "write"]})
-            api = self._api.as_(key["key"])
-            watched = enumerate(self._traffic.addresses[tenant.watches], 1)
-            addresses = [{"address": f"0x{a.hex()}", "reference": f"user-{n}"} for n, a in watched]
-            await api.post("/v1/addresses", {"network": NETWORK, "addresses": addresses})
-            receiver = self._receivers[tenant.account]
-            endpoint: dict[str, Any] = {"url": receiver.url}
-            if tenant.events is not None:
-                endpoint["events"] = tenant.events
-            secret = (await api.post("/v1/endpoints", endpoint))["secret"]
-            receiver.inbox.secrets.append(decode_secret(secret))
-            self._apis[tenant.account], self._feeds[tenant.account] = api, []
+        for network in self._networks:
+            for asset in network.traffic.assets:
+                contract = network.codec.format_asset(asset)
+                coin = {"network": network.id, "contractAddress": contract}
+                await self._api.post("/v1/coins", coin)
+        for plan in PLANS:
+            account = await open_account(self._api, plan, self._networks)
+            await account.watch()
+            receiver = self._receivers[plan.id]
+            receiver.inbox.secrets.append(decode_secret(await account.subscribe(receiver.url)))
+            self._accounts.append(account)
 
     async def play(self, blocks: int | None) -> int:
         """Mine until enough or stopped; then see that everything came that should have."""
@@ -181,73 +145,84 @@ class Demo:
             await self._all_come()
         problems = self._problems()
         for problem in problems[:DIFFERENCES]:
-            self._screen.line("problem", problem)
+            self._screen.line("problem", "", problem)
         if len(problems) > DIFFERENCES:
-            self._screen.line("problem", f"and {len(problems) - DIFFERENCES} more")
+            self._screen.line("problem", "", f"and {len(problems) - DIFFERENCES} more")
         return 1 if problems else 0
 
     def sum_up(self) -> None:
-        """The last line."""
-        feeds = self._feeds.values()
-        deposits = {event["data"]["id"] for feed in feeds for event in feed}
-        verified = sum(len(receiver.events) for receiver in self._receivers.values())
-        self._screen.plain(
-            f"{len(deposits)} deposits, {verified} callbacks verified, {self._reorgs} reorgs"
-        )
+        """A line for each network; the last line for all."""
+        feeds = [event for account in self._accounts for event in account.feed]
+        received = [event for receiver in self._receivers.values() for event in receiver.events]
 
-    # ---------------------------------------------------------------- the chain
+        def count(networks: Sequence[Simulation]) -> str:
+            ids = {network.id for network in networks}
+            deposits = {e["data"]["id"] for e in feeds if e["data"]["network"] in ids}
+            verified = sum(e["data"]["network"] in ids for e in received)
+            reorgs = sum(network.reorgs for network in networks)
+            return f"{len(deposits)} deposits, {verified} callbacks verified, {reorgs} reorgs"
+
+        for network in self._networks:
+            self._screen.plain(f"{network.id:<{NETWORK_WIDTH}}  {count([network])}")
+        self._screen.plain(count(self._networks))
+
+    # ---------------------------------------------------------------- the chains
 
     async def _mine(self, blocks: int | None) -> None:
+        """Traffic on every network that has not got its blocks yet."""
         pause = BLOCK_SECONDS if blocks is None else HURRIED_SECONDS
-        last = None if blocks is None else self._chain.head.number + blocks
-        while not self._stop.is_set() and (last is None or self._chain.head.number < last):
+        while not self._stop.is_set():
             started = time.monotonic()
-            await self._apply(self._traffic.step())
+            going = [n for n in self._networks if blocks is None or n.head < n.first + blocks]
+            if not going:
+                return
+            await self._apply([(network, network.step()) for network in going])
             await self._sleep(pause - (time.monotonic() - started))
 
     async def _mine_quietly(self) -> None:
         """Blocks without new traffic, until nothing is left to be confirmed or finalized."""
-        for _ in range(QUIET_BLOCKS):
-            if self._stop.is_set() or not self._forecast.unfinished():
+        for _ in range(QUIET_STEPS):
+            going = [network for network in self._networks if network.forecast.unfinished()]
+            if self._stop.is_set() or not going:
                 return
-            await self._apply(self._traffic.quiet())
+            await self._apply([(n, n.traffic.quiet(QUIET_BLOCKS)) for n in going])
 
-    async def _apply(self, step: Step[Block]) -> None:
+    async def _apply(self, steps: Steps) -> None:
         """Show new blocks, and let the engine have them before anything else happens."""
-        if step.depth:
-            self._reorgs += 1
-            first = step.blocks[0].number
-            self._screen.line("reorg", f"{step.depth} blocks are replaced from {first} on")
-        for block in step.blocks:
-            count = f"{len(block.executed)} transactions"
-            self._screen.line("block", f"{block.number:>6}", short(block.json["hash"]), count)
-        head = self._chain.head.number
-        await self._until(self._caught_up, STEP_SECONDS, f"apply block {head}")
-        finalized = self._chain.finalized
-        self._forecast.observe(self._traffic.due(), head, finalized.number if finalized else -1)
+        for network, step in steps:
+            self._show(network, step)
+        await self._until(self._caught_up, STEP_SECONDS, "apply the newest blocks")
+        for network, _ in steps:
+            network.observe()
         await self._read_feeds()
 
+    def _show(self, network: Simulation, step: Step[Any]) -> None:
+        first, last = step.blocks[0], step.blocks[-1]
+        if step.depth:
+            self._screen.line("reorg", network.id, f"{step.depth} deep, from {first.number} on")
+        if len(step.blocks) > SHOWN_BLOCKS:
+            many = f"{first.number:>6} to {last.number}, no new traffic"
+            self._screen.line("block", network.id, many)
+            return
+        for block in step.blocks:
+            count = len(network.traffic.chain.transactions(block))
+            held = "1 transaction" if count == 1 else f"{count} transactions"
+            shown = short(network.codec.format_hash(block.hash))
+            self._screen.line("block", network.id, f"{block.number:>6}", shown, held)
+
     async def _caught_up(self) -> bool:
-        """Branches here always end longer, so that the height alone tells."""
-        (network,) = (await self._api.get("/v1/networks"))["items"]
-        return bool(network["cursor"] == self._chain.head.number)
+        items = (await self._api.get("/v1/networks"))["items"]
+        cursors = {item["network"]: item["cursor"] for item in items}
+        return all(cursors[network.id] == network.head for network in self._networks)
 
     # ---------------------------------------------------------------- what comes of it
 
     async def _read_feeds(self) -> None:
-        for account, feed in self._feeds.items():
-            new = await self._apis[account].events(feed[-1]["position"] if feed else 0)
-            feed += new
-            for event in new:
+        for account in self._accounts:
+            for event in await account.read():
                 data = event["data"]
-                self._screen.line(
-                    "deposit",
-                    f"{account:<8}",
-                    amount(data["amount"], data["symbol"]),
-                    f"{data['status']:<9}",
-                    f"{data['reference']}",
-                    short(data["transactionHash"]),
-                )
+                shown = f"{data['reference']}", short(data["transactionHash"])
+                self._screen.step("deposit", account.id, data, *shown)
 
     async def _all_come(self) -> None:
         """Wait until feeds and inboxes hold what was foretold; too late is for `_problems`."""
@@ -259,24 +234,16 @@ class Demo:
         try:
             await self._until(come, SETTLE_SECONDS, "send the last callback")
         except Unavailable as late:
-            self._screen.line("problem", str(late))
+            self._screen.line("problem", "", str(late))
 
     def _problems(self) -> list[str]:
         """What should have come and did not, or came and should not have."""
         problems: list[str] = []
         if self._stop.is_set():
             problems.append("interrupted before everything was confirmed")
-        for tenant in TENANTS:
-            receiver = self._receivers[tenant.account]
-            problems += receiver.problems
-            history = self._forecast.history(self._traffic.addresses[tenant.watches])
-            asked = without("finalized", history) if tenant.events is None else history
-            for what, expected, events in (
-                ("feed", history, self._feeds[tenant.account]),
-                ("callbacks", asked, receiver.events),
-            ):
-                found = differences(expected, read_history(events))
-                problems += [f"{tenant.account}'s {what}: {each}" for each in found]
+        for account in self._accounts:
+            receiver = self._receivers[account.id]
+            problems += [*receiver.problems, *account.problems(receiver.events)]
         return problems
 
     # ---------------------------------------------------------------- waiting
@@ -338,9 +305,10 @@ async def _engine(
             await running
 
 
-def _settings(folder: Path, node: EvmNode) -> config.Settings:
+def _settings(folder: Path, networks: Sequence[Simulation]) -> config.Settings:
     """Written as a user would write them, and read as a user's are; the environment has no say."""
     file = folder / "depositd.toml"
+    tables = "".join(_table(network) for network in networks)
     write_private(
         file,
         f"""\
@@ -350,19 +318,16 @@ data_dir = {json.dumps(str(folder / "data"))}
 listen = "127.0.0.1:0"
 admin_key = "{secrets.token_urlsafe(32)}"
 
-[networks.{NETWORK}]
-family = "evm"
-chain_id = {node.chain.chain_id}
-coin = "sim"
-endpoints = ["{node.url}"]
-confirmations = {CONFIRMATIONS}
-reorg_window = 32
-poll_interval = 0.1
-native = "traces"
-
 [callbacks]
 allow_private = true
 allow_http = true
-""",
+{tables}""",
     )
     return config.load(file, {})
+
+
+def _table(network: Simulation) -> str:
+    """`[networks.ID]`: texts, numbers and lists of texts are the same in JSON and in TOML."""
+    keys = {**network.rules, "endpoints": [network.node.url]}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    return "\n".join(["", f"[networks.{network.id}]", *lines, ""])

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from indexer import demo
 from indexer.model import Refused
 
 SECONDS = 100  # for a whole demo
-KINDS = ("block", "reorg", "deposit", "callback")
+NETWORKS = ("evm", "tron", "utxo")
 SUMMARY = re.compile(r"(\d+) deposits, (\d+) callbacks verified, (\d+) reorgs")
 
 
@@ -39,6 +40,13 @@ async def ended(process: Process) -> tuple[list[str], str]:
     return out.decode().splitlines(), err.decode()
 
 
+def counts(line: str) -> list[int]:
+    """Deposits, callbacks and reorgs of a line of the summary."""
+    found = SUMMARY.search(line)
+    assert found is not None, line
+    return [int(number) for number in found.groups()]
+
+
 def left_in(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
@@ -46,20 +54,22 @@ def left_in(folder: Path) -> list[str]:
 async def test_a_demo_of_some_blocks_ends_by_itself_with_every_callback_verified(
     tmp_path: Path,
 ) -> None:
-    process = await start(tmp_path, "--blocks", "15")
+    process = await start(tmp_path, "--blocks", "20")
     lines, err = await ended(process)
     assert (process.returncode, err) == (0, "")
-    counts = SUMMARY.fullmatch(lines[-1])
-    assert counts is not None
-    deposits, verified, reorgs = map(int, counts.groups())
-    assert deposits > 15
-    assert verified >= 2 * deposits
-    assert reorgs >= 1
-    shown = {kind: sum(line[10:18].strip() == kind for line in lines) for kind in KINDS}
-    assert shown["callback"] == verified
-    assert shown["reorg"] == reorgs
-    assert shown["deposit"] > verified  # one endpoint doesn't ask for `finalized`
-    assert shown["block"] >= 15
+    assert SUMMARY.fullmatch(lines[-1])
+    *each, total = map(counts, lines[-4:])
+    assert total == [sum(column) for column in zip(*each, strict=True)]
+    for network, (deposits, verified, reorgs) in zip(NETWORKS, each, strict=True):
+        assert deposits > 20
+        assert verified >= 2 * deposits
+        assert reorgs >= 1
+        shown = Counter(line[16:24].strip() for line in lines if line[10:14].strip() == network)
+        assert shown["callback"] == verified
+        assert shown["reorg"] == reorgs
+        assert shown["deposit"] > verified  # one endpoint doesn't ask for `finalized`
+        assert shown["block"] >= 20
+    assert any("50.00000000" in line and "confirmed" in line for line in lines)  # a coinbase
     assert left_in(tmp_path) == []
 
 
@@ -86,6 +96,7 @@ async def test_a_demo_whose_callbacks_do_not_verify_says_so_and_fails(
 
     monkeypatch.setattr(receiver, "verify", refuse)
     monkeypatch.setattr(demo, "SETTLE_SECONDS", 1.0)
+    monkeypatch.setattr(demo, "DIFFERENCES", 1000)
     out = io.StringIO()
     assert await demo.run_demo(3, out) == 1
     text = out.getvalue()

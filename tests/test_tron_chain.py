@@ -174,7 +174,7 @@ async def test_tokens_say_what_they_are() -> None:
         token = await reader.token(traffic.tokens[0])
         assert (token.name, token.symbol, token.decimals) == ("Simulated Dollar", "SIMD", 6)
         token = await reader.token(traffic.trc10)
-        assert (token.name, token.decimals) == ("SimulatedTorrent", 6)
+        assert (token.name, token.decimals) == ("SIMT", 6)
         for asset in (traffic.addresses[0], broken, strange, b"1999999"):
             with pytest.raises(Refused, match="is no token"):
                 await reader.token(asset)

@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 from indexer.devnet.truth import Due, Identity
 
 Step: TypeAlias = tuple[str, int]  # an event's type without `deposit.`, and its base units
-History: TypeAlias = Mapping[Identity, tuple[Step, ...]]
+# Network, transaction, address, asset and ordinal, as events name them.
+Name: TypeAlias = tuple[str, str, str, str, int]
+History: TypeAlias = Mapping[Name, tuple[Step, ...]]
 
 
 @dataclass(slots=True)
@@ -46,12 +48,17 @@ class Forecast:
             self._find(life, owed)
             self._settle(life, head, finalized)
 
-    def history(self, recipients: Collection[bytes]) -> History:
-        """Each deposit's steps so far, in order of `sequence`."""
+    def steps(
+        self, recipients: Collection[bytes], own: Collection[bytes]
+    ) -> dict[Identity, tuple[Step, ...]]:
+        """Each deposit's steps so far, in order of `sequence`, to one account's addresses.
+
+        What its `own` wallets pay is nothing that it is told of.
+        """
         return {
             identity: tuple(life.steps)
             for identity, life in self._lives.items()
-            if identity[1] in recipients
+            if identity[1] in recipients and (life.due.sender not in own or life.due.odd)
         }
 
     def unfinished(self) -> int:
@@ -67,7 +74,8 @@ class Forecast:
             life.enter("held" if owed.odd else "detected")
 
     def _settle(self, life: _Life, head: int, finalized: int) -> None:
-        if life.state == "detected" and head - life.due.height + 1 >= self._confirmations:
+        required = max(self._confirmations, life.due.maturity)
+        if life.state == "detected" and head - life.due.height + 1 >= required:
             life.enter("confirmed")
         if life.state == "confirmed" and life.due.height <= finalized:
             life.enter("finalized")
@@ -75,43 +83,39 @@ class Forecast:
 
 def read_history(events: Iterable[Mapping[str, Any]]) -> History:
     """What events say, in the order in which they came: bodies of callbacks, or feed items."""
-    history: dict[Identity, list[Step]] = {}
+    history: dict[Name, list[Step]] = {}
     for event in events:
         data = event["data"]
-        identity = (
-            _octets(data["transactionHash"]),
-            _octets(data["toAddress"]),
-            _octets(data["contractAddress"] or "0x"),
+        name = (
+            data["network"],
+            data["transactionHash"],
+            data["toAddress"],
+            data["contractAddress"] or "native",
             data["ordinal"],
         )
         step = (event["type"].removeprefix("deposit."), int(data["amountUnits"]))
-        history.setdefault(identity, []).append(step)
-    return {identity: tuple(steps) for identity, steps in history.items()}
+        history.setdefault(name, []).append(step)
+    return {name: tuple(steps) for name, steps in history.items()}
 
 
 def without(kind: str, history: History) -> History:
     """A history as an endpoint sees it that doesn't ask for events of that type."""
     return {
-        identity: tuple(step for step in steps if step[0] != kind)
-        for identity, steps in history.items()
+        name: tuple(step for step in steps if step[0] != kind) for name, steps in history.items()
     }
 
 
 def differences(expected: History, found: History) -> Iterator[str]:
     """A sentence for each deposit that was told otherwise than foretold."""
-    for identity in sorted(expected.keys() | found.keys()):
-        want, got = expected.get(identity, ()), found.get(identity, ())
+    for name in sorted(expected.keys() | found.keys()):
+        want, got = expected.get(name, ()), found.get(name, ())
         if want != got:
-            tx, address, asset, ordinal = identity
+            network, tx, address, asset, ordinal = name
             yield (
-                f"0x{tx.hex()} to 0x{address.hex()}, {'0x' + asset.hex() if asset else 'native'} "
-                f"{ordinal}: expected {_text(want)}, got {_text(got)}"
+                f"{network}: {tx} to {address}, {asset} {ordinal}: "
+                f"expected {_text(want)}, got {_text(got)}"
             )
 
 
 def _text(steps: tuple[Step, ...]) -> str:
     return ", ".join(f"{kind} {units}" for kind, units in steps) or "nothing"
-
-
-def _octets(text: str) -> bytes:
-    return bytes.fromhex(text.removeprefix("0x"))

@@ -24,7 +24,7 @@ class TronTraffic(EvmTraffic[Block, Wallet]):
         super().__init__(chain, addresses, rng)
         self._tron = chain
         owners = [payer.address for payer in self._payers]
-        self.trc10 = chain.issue("SimulatedTorrent", TRC10_DECIMALS, owners)
+        self.trc10 = chain.issue("SIMT", TRC10_DECIMALS, owners)
         self._named_usdt = chain.issue("USDT", TRC10_DECIMALS, owners)
         self._kinds += [
             (self._pay_trc10, 4),
