@@ -6,7 +6,7 @@ What runs
     installation    database and secrets, opened
     network         one network's life in a process: connect, lead, follow, scan, say how it is
     hints           what a node says by itself ends the wait for the next poll
-    demo            the whole engine against a simulated node (demo_receivers: who it calls)
+    demo            the whole engine against simulated nodes (demo_receivers: who it calls)
 
 The money path
     model           the nouns and their rules: coins, deposits, states, events, amounts; no I/O
