@@ -1,29 +1,43 @@
-"""kill -9 at random moments, and two processes at once: the design's promises 1 to 4 hold."""
+"""kill -9 at random moments, and two processes at once: the design's promises 1 to 4 hold.
+
+For a network of each family, while its chain goes on and forks.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import aiohttp
 import pytest
 
+from indexer.devnet.traffic import Traffic
+from indexer.devnet.tron_traffic import TronTraffic
+from indexer.devnet.utxo_traffic import UtxoTraffic
+from indexer.devnet.utxo_wallet import Kind
 from tests.harness.api import ApiError, Client
-from tests.harness.engine import Engine
+from tests.harness.contracts import Deployed
 from tests.harness.faults import Dead
-from tests.harness.world import NETWORK, World, network, world
+from tests.harness.scene import Scene
+from tests.harness.tron import TronWorld, tron_world
+from tests.harness.utxo import SimulatedWorld, simulated_world
+from tests.harness.world import NETWORK, World, world
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
-KILLS: Final = 100 if SOAK else 10
+KILLS: Final = 100 if SOAK else 8
 ALIVE: Final = 1.2  # seconds that a process lives at most
 DEPTH: Final = 6  # blocks that a reorg of these histories replaces at most
+STEP: Final = 0.15  # seconds between two pieces of traffic
 TRIES: Final = 400  # of one request to an API that dies now and then
 PATIENCE: Final = 90.0  # seconds: leases of dead processes have to run out
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(1800 if SOAK else 240)]
+pytestmark = pytest.mark.timeout(1800 if SOAK else 240)
 
 # The dead hold leases for some seconds; instead of waiting, most of the time in vain, end them.
 EXPIRE: Final = """
@@ -33,29 +47,53 @@ EXPIRE: Final = """
 
 # What may follow what in a deposit's events; None is the beginning.
 NEXT: Final[dict[str | None, set[str]]] = {
-    None: {"detected"},
+    None: {"detected", "held"},
     "detected": {"confirmed", "orphaned"},
     "confirmed": {"finalized", "orphaned"},
     "finalized": set(),
-    "orphaned": {"detected"},
+    "held": {"orphaned"},
+    "orphaned": {"detected", "held"},
 }
 
 
-class Life:
+class Life(ABC):
+    """What happens on a chain while the engine that follows it dies and rises."""
+
+    @property
+    @abstractmethod
+    def scene(self) -> Scene: ...
+
+    @abstractmethod
+    async def run(self, stop: asyncio.Event) -> None:
+        """Live until `stop`."""
+
+    @abstractmethod
+    async def settle(self) -> None:
+        """Bring the chain to rest, and the engine to its head."""
+
+    @abstractmethod
+    async def standing(self) -> list[dict[str, Any]]:
+        """Promises 1 to 3: exactly the chain's deposits stand; those rows."""
+
+
+class EvmLife(Life):
     """Blocks, payments, failures, reorgs and registrations, by a seeded rule."""
 
-    def __init__(self, w: World, token: Any, seed: int) -> None:
+    def __init__(self, w: World, token: Deployed, seed: int) -> None:
         self._world = w
         self._token = token
         self._random = random.Random(seed)
         self._recent: list[list[str]] = []  # the signed transactions of the last blocks
         self._registering = asyncio.Semaphore(1)
-        self.addresses: list[str] = []
-        self.stated: dict[str, int] = {}  # address: what the 201 said it covers
-        self.reorgs = 0
+        self._addresses: list[str] = []
+        self._stated: dict[str, int] = {}  # address: what the 201 said it covers
+        self._reorgs = 0
+
+    @property
+    def scene(self) -> Scene:
+        return self._world
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Live until `stop`."""
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
                 if self._random.random() < 0.15:
@@ -66,20 +104,46 @@ class Life:
                 await self._block()
                 await asyncio.sleep(self._random.random() * 0.1)
 
+    async def settle(self) -> None:
+        await self._world.node.mine(3)
+        await self._world.follow()
+        final = await self._world.node.finalized()
+
+        async def finalized() -> bool:
+            rows = await self._world.deposits(status="confirmed")
+            return all(row["blockHeight"] > final for row in rows)
+
+        await self._world.until(finalized, "what is final was never said to be")
+
+    async def standing(self) -> list[dict[str, Any]]:
+        assert self._reorgs
+        for row in await self._world.account.all("/v1/addresses"):
+            address = row["address"].lower()
+            self._world.watched[address] = row["coveredFrom"]
+            if address in self._stated:
+                assert row["coveredFrom"] <= self._stated[address]
+        assert self._stated.keys() <= self._world.watched.keys()
+        rows = list((await self._world.agree()).values())
+        final = await self._world.node.finalized()
+        for row in rows:
+            due = "finalized" if row["blockHeight"] <= final else "confirmed"
+            assert row["status"] == due, row
+        return rows
+
     async def _register(self, address: str) -> None:
         body = {"network": NETWORK, "addresses": [address]}
         async with self._registering:
             made = await insist(self._world.account, "/v1/addresses", body)
-        self.stated[address] = made["coveredFrom"]
-        self.addresses.append(address)
+        self._stated[address] = made["coveredFrom"]
+        self._addresses.append(address)
 
     async def _block(self) -> None:
         node = self._world.node
         sent = []
         for _ in range(self._random.randrange(4)):
-            if not self.addresses:
+            if not self._addresses:
                 break
-            address, units = self._random.choice(self.addresses), self._random.randrange(1, 10**6)
+            address, units = self._random.choice(self._addresses), self._random.randrange(1, 10**6)
             match self._random.randrange(4):
                 case 0:
                     sent.append(await node.pay(address, units))
@@ -113,7 +177,65 @@ class Life:
                 await self._world.node.mine()
                 self._recent.append([])
         self._recent = self._recent[-DEPTH:]
-        self.reorgs += depth > 0
+        self._reorgs += depth > 0
+
+
+class TrafficLife(Life):
+    """The demo's traffic, with its forks, to addresses registered before."""
+
+    def __init__(self, w: TronWorld | SimulatedWorld, traffic: Traffic[Any, Any]) -> None:
+        self._world = w
+        self._traffic = traffic
+        self._reorgs = 0
+
+    @property
+    def scene(self) -> Scene:
+        return self._world
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._reorgs += self._traffic.step().depth > 0
+            await asyncio.sleep(STEP)
+
+    async def settle(self) -> None:
+        await self._world.mine(3)
+
+    async def standing(self) -> list[dict[str, Any]]:
+        assert self._reorgs
+        return await self._world.agree()
+
+
+Open: TypeAlias = Callable[..., AbstractAsyncContextManager[Life]]
+
+
+@asynccontextmanager
+async def evm(dsn: str, folder: Path, seed: int, **more: Any) -> AsyncIterator[Life]:
+    async with world(dsn, folder, inside=False, **more) as w:
+        yield EvmLife(w, await w.token(), seed)
+
+
+@asynccontextmanager
+async def tron(dsn: str, folder: Path, seed: int, **more: Any) -> AsyncIterator[Life]:
+    async with tron_world(dsn, folder, inside=False, **more) as w:
+        keys = [w.chain.wallet(f"watched {n}").address for n in range(4)]
+        traffic = TronTraffic(w.chain, keys, random.Random(seed))
+        await w.watch(*keys)
+        for asset in traffic.assets:
+            await w.list_coin(asset)
+        yield TrafficLife(w, traffic)
+
+
+@asynccontextmanager
+async def utxo(dsn: str, folder: Path, seed: int, **more: Any) -> AsyncIterator[Life]:
+    async with simulated_world(dsn, folder, inside=False, **more) as w:
+        wallets = [w.chain.wallet(f"watched {kind}", kind) for kind in Kind]
+        traffic = UtxoTraffic(w.chain, wallets, random.Random(seed))
+        await w.watch(*wallets)
+        await w.watch(w.chain.wallet("hot", Kind.P2WPKH), role="own")
+        yield TrafficLife(w, traffic)
+
+
+EVM: Final = pytest.param(evm, marks=pytest.mark.node)
 
 
 async def insist(client: Client, path: str, body: dict[str, Any]) -> Any:
@@ -130,63 +252,35 @@ async def insist(client: Client, path: str, body: dict[str, Any]) -> Any:
     raise AssertionError(f"{path} was never answered")
 
 
-async def _coverage(w: World, life: Life) -> None:
-    """What the API says each address is covered from: never later than a 201 said."""
-    for row in await w.account.all("/v1/addresses"):
-        address = row["address"].lower()
-        w.watched[address] = row["coveredFrom"]
-        if address in life.stated:
-            assert row["coveredFrom"] <= life.stated[address]
-    assert life.stated.keys() <= w.watched.keys()
-
-
-async def _settle(w: World) -> None:
-    """Bring everything to rest: the last blocks confirmed, every callback delivered."""
-    await w.node.mine(3)
-    await w.follow()
-    final = await w.node.finalized()
-
-    async def finalized() -> bool:
-        return all(row["blockHeight"] > final for row in await w.deposits(status="confirmed"))
-
-    await w.until(finalized, "what is final was never said to be")
+async def _promises(life: Life) -> None:
+    """All of them, once everything has come to rest."""
+    await life.settle()
+    w = life.scene
     w.receiver.fail = 0.0
     await w.delivered(PATIENCE)
-
-
-async def _promises(w: World, life: Life) -> None:
-    await _coverage(w, life)
-    standing = await w.agree()  # 1 to 3: identity, amount and block of a fresh reading
-    assert len(standing) > 20, "hardly anything happened"
-    assert life.reorgs
-    final = await w.node.finalized()
-    for row in standing.values():
-        assert row["status"] == ("finalized" if row["blockHeight"] <= final else "confirmed"), row
+    assert len(await life.standing()) > 10, "hardly anything happened"
     events = await w.account.events()
     assert [each["position"] for each in events] == list(range(1, len(events) + 1))
     assert len({each["id"] for each in events}) == len(events)
-    histories: dict[str, list[dict[str, Any]]] = {}
-    for each in events:
-        histories.setdefault(each["data"]["id"], []).append(each)
-    for history in histories.values():
-        assert [each["data"]["sequence"] for each in history] == list(range(1, len(history) + 1))
-        types = [each["type"].removeprefix("deposit.") for each in history]
+    histories = await w.histories()
+    for types in histories.values():
         for before, after in zip([None, *types], types, strict=False):
             assert after in NEXT[before], types
     for row in await w.deposits():
-        last = histories[row["id"]][-1]
-        assert last["type"] == f"deposit.{row['status']}"
+        assert histories.get(row["id"], ["ignored"])[-1] == row["status"], row
     w.receiver.check()  # 4: order, and bytes that never change
     accepted = {received.id for received in w.receiver.accepted}
     assert accepted == {each["id"] for each in events if each["type"] != "deposit.finalized"}
 
 
 @pytest.mark.pitfall("P114", "P120")
-async def test_kill_9_at_random_moments_loses_and_doubles_nothing(dsn: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [EVM, tron, utxo])
+async def test_kill_9_at_random_moments_loses_and_doubles_nothing(
+    dsn: str, tmp_path: Path, family: Open
+) -> None:
     rng = random.Random(9)
-    async with world(dsn, tmp_path, inside=False, fail=0.2, delay=0.1) as w:
-        token = await w.token()
-        life, stop = Life(w, token, seed=1), asyncio.Event()
+    async with family(dsn, tmp_path, seed=1, fail=0.2, delay=0.1) as life:
+        w, stop = life.scene, asyncio.Event()
         living = asyncio.create_task(life.run(stop))
         for _ in range(KILLS):
             await asyncio.sleep(rng.random() * ALIVE)
@@ -198,18 +292,19 @@ async def test_kill_9_at_random_moments_loses_and_doubles_nothing(dsn: str, tmp_
         await w.engine.ready()
         stop.set()
         await living
-        await _settle(w)
-        await _promises(w, life)
+        await _promises(life)
 
 
 @pytest.mark.pitfall("P114", "P120")
-async def test_two_processes_on_one_database_do_each_thing_once(dsn: str, tmp_path: Path) -> None:
-    async with world(dsn, tmp_path, inside=False, fail=0.1, delay=0.05) as w:
-        token = await w.token()
-        second = Engine(tmp_path, dsn, {NETWORK: network(w.proxy.url)})
+@pytest.mark.parametrize("family", [EVM, utxo])
+async def test_two_processes_on_one_database_do_each_thing_once(
+    dsn: str, tmp_path: Path, family: Open
+) -> None:
+    async with family(dsn, tmp_path, seed=2, fail=0.1, delay=0.05) as life:
+        w, stop = life.scene, asyncio.Event()
+        second = w.engine.another()
         try:
             await second.start()
-            life, stop = Life(w, token, seed=2), asyncio.Event()
             living = asyncio.create_task(life.run(stop))
             for victim in (w.engine, second) * (10 if SOAK else 2):
                 await asyncio.sleep(1.5)
@@ -222,13 +317,13 @@ async def test_two_processes_on_one_database_do_each_thing_once(dsn: str, tmp_pa
             await w.engine.stop()
             await w.database.execute(EXPIRE)
             await w.engine.start()
-            await _settle(w)
-            await _promises(w, life)
+            await _promises(life)
         finally:
             await second.kill()
         assert "Traceback" not in second.log
 
 
+@pytest.mark.node
 @pytest.mark.pitfall("P120")
 async def test_sigterm_finishes_what_is_in_hand_though_node_and_receiver_stall(
     dsn: str, tmp_path: Path

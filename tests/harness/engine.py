@@ -43,6 +43,7 @@ class Engine:
     """One installation: `start`, `stop` and `kill` its process as often as a test likes."""
 
     def __init__(self, folder: Path, dsn: str, networks: Mapping[str, Mapping[str, Any]]) -> None:
+        self._made_of = (folder, dsn, networks)
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         self._config = folder / f"depositd-{self.port}.toml"
@@ -58,6 +59,10 @@ class Engine:
                 }
             )
         )
+
+    def another(self) -> Engine:
+        """A second process with the same settings on the same database."""
+        return type(self)(*self._made_of)
 
     @property
     def running(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from indexer.chains.utxo_codec import UtxoCodec
+from indexer.devnet.utxo_block import Transaction
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
 from indexer.devnet.utxo_wallet import UtxoWallet
@@ -165,11 +166,20 @@ class SimulatedWorld(UtxoWorld):
             for block in self.chain.branch(first)
             for tx in block.transactions
             for index, output in enumerate(tx.outputs)
+            if not self._is_change(tx, output.script)
         ]
 
+    def _is_change(self, tx: Transaction, script: bytes) -> bool:
+        """Whether one address sends it to itself."""
+        spenders = [self.chain.spender(each) for each in tx.inputs]
+        return all(each is not None and each.address == script for each in spenders)
+
     async def watch(self, *wallets: UtxoWallet, **fields: Any) -> None:
-        scripts = {each.script: self.codec.format_address(each.address) for each in wallets}
-        await self.register(scripts, **fields)
+        """A wallet with a bare key is paid by its address as well."""
+        shown = {each: self.codec.format_address(each.address) for each in wallets}
+        by_key = {each.address: address for each, address in shown.items()}
+        by_script = {each.script: address for each, address in shown.items()}
+        await self.register(by_key | by_script, **fields)
 
     async def mine(self, blocks: int = 1) -> None:
         """Mine, and wait until the engine is there."""
