@@ -167,6 +167,7 @@ create table coin (
     confirmations    integer check (confirmations >= 1),
     tiers            jsonb not null default '[]',  -- [{"upTo": "base units", "confirmations": n}], rising
     cap              numeric(78, 0) check (cap >= 0),
+    kept             jsonb not null default '{}',  -- settings of back offices: never acted on
     created_at       timestamptz not null default clock(),
     unique (network, asset),
     check ((state = 'pending') = (active_from is null))

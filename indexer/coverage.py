@@ -7,16 +7,14 @@ under the cursor's lock, and queues a scan of the blocks that passed between the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 
 from indexer import cursors
-from indexer.booking import Booking
-from indexer.chains import NATIVE, Codec
-from indexer.model import Moment, Refused, Tier, Unavailable
+from indexer.model import Refused, Unavailable
 
 ACTIVATED_AT_ONCE: Final = 50_000  # addresses that one transaction turns active
 
@@ -40,23 +38,6 @@ class Registered:
     covered_from: int
 
 
-@dataclass(frozen=True, slots=True)
-class NewCoin:
-    """A token to register, amounts in base units."""
-
-    id: str
-    network: str
-    asset: bytes
-    name: str
-    symbol: str
-    decimals: int
-    minimum: int = 0
-    confirmations: int | None = None
-    tiers: tuple[Tier, ...] = ()
-    cap: int | None = None
-    from_block: int | None = None
-
-
 async def register_addresses(
     connection: asyncpg.Connection,
     network: str,
@@ -69,9 +50,9 @@ async def register_addresses(
 
     `silent`: what is found in blocks that passed before the registration makes no callbacks.
     """
-    next_height = await _next_height(connection, network)
+    upcoming = await next_height(connection, network)
     wanted = {a.key: a for a in sorted(addresses, key=lambda a: a.key)}
-    covered = {k: _covered_from(next_height, a.from_block) for k, a in wanted.items()}
+    covered = {k: covered_from(upcoming, a.from_block) for k, a in wanted.items()}
     rows = await connection.fetch(
         """
         insert into watched_address
@@ -90,18 +71,18 @@ async def register_addresses(
         [a.role for a in wanted.values()],
         list(covered.values()),
         silent,
-        next_height,
+        upcoming,
     )
     for row in rows:
         del wanted[row["address"]]
     again = await _register_again(
-        connection, network, account, list(wanted.values()), next_height, silent
+        connection, network, account, list(wanted.values()), upcoming, silent
     )
     covered.update(again.covered_from)
     return Registered(
         created=len(rows) + again.revived,
         existing=len(wanted) - again.revived,
-        covered_from=max(covered.values(), default=next_height),
+        covered_from=max(covered.values(), default=upcoming),
     )
 
 
@@ -116,7 +97,7 @@ async def _register_again(
     network: str,
     account: str,
     addresses: Sequence[NewAddress],
-    next_height: int,
+    upcoming: int,
     silent: bool,
 ) -> _Again:
     """Rows that exist keep what is not given; a removed one starts over.
@@ -144,7 +125,7 @@ async def _register_again(
         [a.reference for a in addresses],
         [a.role for a in addresses],
         [a.from_block for a in addresses],
-        next_height,
+        upcoming,
         silent,
     )
     lowered = [r for r in rows if r["state"] == "active" and r["covered_from"] < r["before"]]
@@ -217,104 +198,6 @@ async def remove_address(
     return tag == "UPDATE 1"
 
 
-async def register_coin(connection: asyncpg.Connection, coin: NewCoin) -> int:
-    """Add a token, in the caller's transaction; returns the block from which it is covered.
-
-    asyncpg.UniqueViolationError where the id or the network's contract is taken.
-    """
-    covered_from = _covered_from(await _next_height(connection, coin.network), coin.from_block)
-    await connection.execute(
-        """
-        insert into coin (id, network, asset, name, symbol, decimals, covered_from, minimum,
-                          confirmations, tiers, cap)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        """,
-        coin.id,
-        coin.network,
-        coin.asset,
-        coin.name,
-        coin.symbol,
-        coin.decimals,
-        covered_from,
-        coin.minimum,
-        coin.confirmations,
-        _tiers(coin.tiers),
-        coin.cap,
-    )
-    return covered_from
-
-
-async def register_native_coin(
-    connection: asyncpg.Connection,
-    network: str,
-    coin_id: str,
-    symbol: str,
-    decimals: int,
-    height: int,
-) -> None:
-    """A network's own coin exists from the start and covers every block that an address does."""
-    await connection.execute(
-        """
-        insert into coin (id, network, asset, name, symbol, decimals, covered_from, state,
-                          active_from, changed_version)
-        values ($1, $2, $3, $4, $4, $5, 0, 'active', $6, 0)
-        """,
-        coin_id,
-        network,
-        NATIVE,
-        symbol,
-        decimals,
-        height + 1,
-    )
-
-
-async def change_coin(
-    connection: asyncpg.Connection,
-    network: str,
-    codec: Codec,
-    confirmations: int | None,
-    coin_id: str,
-    changes: Mapping[str, Any],
-) -> None:
-    """Change a coin's settings and what they decide, in the caller's transaction.
-
-    `changes`: any of active (bool), minimum, confirmations, tiers, cap. `confirmations` is the
-    network's own setting, None for "finalized".
-    """
-    cursor = await cursors.lock(connection, network)
-    if cursor is None:
-        raise Unavailable(f"network {network} has not started yet")
-    await cursors.raise_watch_version(connection, cursor)
-    for name, value in changes.items():
-        await connection.execute(_CHANGES[name], coin_id, _stored(name, value))
-    moment = Moment(cursor.height, cursor.finalized, await cursors.now(connection))
-    booking = Booking(connection, network, codec, confirmations, moment)
-    if {"confirmations", "tiers"} & changes.keys():
-        await booking.require_again()
-    if changes.get("active"):
-        await booking.release_coin(coin_id)
-    await booking.promote()
-    await booking.store()
-
-
-_CHANGES: Final = {
-    "active": "update coin set status = case when $2 then 'active' else 'inactive' end"
-    "::coin_status where id = $1",
-    "minimum": "update coin set minimum = $2 where id = $1",
-    "confirmations": "update coin set confirmations = $2 where id = $1",
-    "tiers": "update coin set tiers = $2 where id = $1",
-    "cap": "update coin set cap = $2 where id = $1",
-}
-
-
-def _stored(name: str, value: Any) -> Any:
-    return _tiers(value) if name == "tiers" else value
-
-
-def _tiers(tiers: Sequence[Tier]) -> list[dict[str, Any]]:
-    return [{"upTo": str(t.up_to), "confirmations": t.confirmations} for t in tiers]
-
-
 async def activate(connection: asyncpg.Connection, network: str) -> int:
     """Turn pending addresses and coins active at the cursor; returns how many.
 
@@ -375,7 +258,8 @@ async def queue_scan(connection: asyncpg.Connection, network: str, first: int, l
         )
 
 
-async def _next_height(connection: asyncpg.Connection, network: str) -> int:
+async def next_height(connection: asyncpg.Connection, network: str) -> int:
+    """The first block that the follower has not read; Unavailable before its first step."""
     cursor = await cursors.read(connection, network)
     if cursor is None:
         raise Unavailable(
@@ -384,7 +268,8 @@ async def _next_height(connection: asyncpg.Connection, network: str) -> int:
     return cursor.height + 1
 
 
-def _covered_from(next_height: int, from_block: int | None) -> int:
+def covered_from(upcoming: int, from_block: int | None) -> int:
+    """Where a registration's coverage begins that names `from_block`, or none."""
     if from_block is not None and from_block < 0:
         raise Refused(f"fromBlock must be 0 or more, not {from_block}")
-    return next_height if from_block is None else min(next_height, from_block)
+    return upcoming if from_block is None else min(upcoming, from_block)

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import asyncpg
 import structlog
 
-from indexer import coverage, cursors, ledger
+from indexer import coins, cursors, ledger
 from indexer.booking import Booking
 from indexer.chains import Chain, Header
 from indexer.cursors import Cursor
@@ -72,7 +72,7 @@ async def begin(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules) ->
                 headers[-1].hash if headers else NO_BLOCK,
             )
             await cursors.store_headers(connection, network, headers, 0)
-            await coverage.register_native_coin(
+            await coins.register_native_coin(
                 connection, network, rules.coin, rules.symbol, rules.decimals, height
             )
     except asyncpg.UniqueViolationError as taken:

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import asyncpg
 
-from indexer import coverage, cursors, ledger, origin
+from indexer import coins, coverage, cursors, ledger, origin
 from indexer.booking import Booking
 from indexer.chains import Header, Transfer
 from indexer.cursors import Stale
@@ -201,10 +201,10 @@ class World:
                 )
 
     async def register_coin(self, from_block: int | None = None) -> None:
-        coin = coverage.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block)
+        coin = coins.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block)
         with suppress(asyncpg.UniqueViolationError):
             async with self.pool.acquire() as connection, connection.transaction():
-                covered_from = await coverage.register_coin(connection, coin)
+                covered_from = await coins.register_coin(connection, coin)
             self.coin_covered[TOKEN] = covered_from
 
     async def change_coin(self, asset: bytes, **changes: Any) -> None:
@@ -215,7 +215,7 @@ class World:
         self.active[asset] = changes.get("active", self.active[asset])
         coin = "tok" if asset else "native"
         async with self.pool.acquire() as connection, connection.transaction():
-            await coverage.change_coin(
+            await coins.change_coin(
                 connection, "net", HexCodec(), self.rules.required, coin, changes
             )
 

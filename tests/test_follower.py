@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from indexer import coverage, origin
+from indexer import coins, coverage, origin
 from indexer.chains import Header
 from indexer.follower import Outcome
 from indexer.model import Refused
@@ -90,7 +90,7 @@ async def test_a_quiet_reorg_is_quiet(pool: asyncpg.Pool) -> None:
     await advance(world, 2, one, two, three)
     async with pool.acquire() as connection, connection.transaction():
         assert await coverage.remove_address(connection, "net", "alice", ALICE)
-        await coverage.change_coin(
+        await coins.change_coin(
             connection, "net", HexCodec(), 3, "native", {"active": False, "minimum": 10**9}
         )
         await coverage.register_addresses(
@@ -432,9 +432,7 @@ async def test_an_inactive_coin_holds_and_lets_go_when_it_is_active_again(
 
     async def turn(active: bool) -> None:
         async with pool.acquire() as connection, connection.transaction():
-            await coverage.change_coin(
-                connection, "net", HexCodec(), 3, "native", {"active": active}
-            )
+            await coins.change_coin(connection, "net", HexCodec(), 3, "native", {"active": active})
 
     await turn(False)
     await advance(world, 4, payment(1, (ALICE, 5)))
@@ -451,11 +449,11 @@ async def test_changed_confirmations_rewrite_what_is_still_detected(pool: asyncp
     world = await world_with_alice(pool)
     await advance(world, 2, payment(1, (ALICE, 5)))
     async with pool.acquire() as connection, connection.transaction():
-        await coverage.change_coin(connection, "net", HexCodec(), 3, "native", {"confirmations": 6})
+        await coins.change_coin(connection, "net", HexCodec(), 3, "native", {"confirmations": 6})
     await advance(world, 2)
     assert await pool.fetchval("select state::text || required from deposit") == "detected6"
     async with pool.acquire() as connection, connection.transaction():
-        await coverage.change_coin(connection, "net", HexCodec(), 3, "native", {"confirmations": 2})
+        await coins.change_coin(connection, "net", HexCodec(), 3, "native", {"confirmations": 2})
     assert await pool.fetchval("select state::text || required from deposit") == "confirmed2"
 
 

@@ -7,7 +7,7 @@ from random import Random
 import asyncpg
 import pytest
 
-from indexer import config, coverage, origin
+from indexer import coins, config, coverage, origin
 from indexer.chains import NATIVE
 from indexer.chains.families import open_chain
 from indexer.cursors import Stale
@@ -58,9 +58,9 @@ async def test_after_traffic_and_forks_the_deposits_are_what_the_chain_moved(
             await origin.begin(pool, tron, "simulated", network)
             async with pool.acquire() as connection, connection.transaction():
                 for number, token in enumerate(traffic.assets):
-                    await coverage.register_coin(
+                    await coins.register_coin(
                         connection,
-                        coverage.NewCoin(f"t{number}", "simulated", token, "T", "T", 6),
+                        coins.NewCoin(f"t{number}", "simulated", token, "T", "T", 6),
                     )
                 await coverage.register_addresses(
                     connection,

@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer import config, coverage, origin
+from indexer import coins, config, coverage, origin
 from indexer.chains import Chain
 from indexer.chains.families import open_chain
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
@@ -110,7 +110,7 @@ async def test_changed_settings_leave_a_coinbase_its_maturity(pool: asyncpg.Pool
         await w.follow()
         codec, changes = w.chain.codec, {"confirmations": 5}
         async with w.pool.acquire() as connection, connection.transaction():
-            await coverage.change_coin(connection, NETWORK, codec, 2, "btc", changes)
+            await coins.change_coin(connection, NETWORK, codec, 2, "btc", changes)
         await w.mine(20)
         assert [state for _, state, _ in await w.states()] == ["detected"]
         assert await w.pool.fetchval("select required from deposit") == 100

@@ -6,9 +6,9 @@ one back. Amounts are decimal texts in the coin's decimals (P41); a JSON number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, cast
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -18,7 +18,16 @@ from indexer.api.shapes import Amount
 from indexer.model import Coin, Refused, Tier, format_amount, parse_amount
 
 MAX_TIERS: Final = 32
+USD_DECIMALS: Final = 2
+PERCENT_DECIMALS: Final = 4
 MAX_CONFIRMATIONS: Final = 2**31 - 1  # the database's integer; `reorg_window` is far below
+
+
+Usd: TypeAlias = AmountText | None
+
+
+def _usd(alias: str) -> Any:
+    return Field(default=None, alias=alias)
 
 
 class TierView(TypedDict):
@@ -27,10 +36,26 @@ class TierView(TypedDict):
 
 
 class Settings(TypedDict):
+    """Null: nothing set, or the network's rule."""
+
     minDepositAmount: Amount
     confirmations: int | None
     confirmationTiers: list[TierView]
     maxAutoAmount: Amount | None
+    collectThreshold: Amount | None
+    collectServiceToColdThreshold: Amount | None
+    collectPercentageHot: Amount | None
+    approveThreshold: Amount | None
+    minValue: Amount | None
+    maxValue: Amount | None
+    maxValueDaily: Amount | None
+    useUsdLimits: bool | None
+    collectThresholdUSD: Amount | None
+    collectServiceToColdThresholdUSD: Amount | None
+    approveThresholdUSD: Amount | None
+    minValueUSD: Amount | None
+    maxValueUSD: Amount | None
+    maxValueDailyUSD: Amount | None
 
 
 class TierBody(Body):
@@ -38,7 +63,26 @@ class TierBody(Body):
     confirmations: int = Field(ge=1, le=MAX_CONFIRMATIONS)
 
 
-class CoinSettings(Body):
+class KeptSettings(Body):
+    """What back offices keep with a coin: stored, validated, returned, and never acted on."""
+
+    collect_threshold: AmountText | None = None
+    collect_service_to_cold_threshold: AmountText | None = None
+    collect_percentage_hot: AmountText | None = None
+    approve_threshold: AmountText | None = None
+    min_value: AmountText | None = None
+    max_value: AmountText | None = None
+    max_value_daily: AmountText | None = None
+    use_usd_limits: bool | None = None
+    collect_threshold_usd: Usd = _usd("collectThresholdUSD")
+    collect_service_to_cold_threshold_usd: Usd = _usd("collectServiceToColdThresholdUSD")
+    approve_threshold_usd: Usd = _usd("approveThresholdUSD")
+    min_value_usd: Usd = _usd("minValueUSD")
+    max_value_usd: Usd = _usd("maxValueUSD")
+    max_value_daily_usd: Usd = _usd("maxValueDailyUSD")
+
+
+class CoinSettings(KeptSettings):
     min_deposit_amount: AmountText | None = None
     confirmations: int | None = Field(default=None, ge=1, le=MAX_CONFIRMATIONS)
     confirmation_tiers: list[TierBody] | None = Field(default=None, max_length=MAX_TIERS)
@@ -63,7 +107,7 @@ class WithSettings(CoinSettings):
 
 
 def parse_settings(given: dict[str, Any], decimals: int, reorg_window: int) -> dict[str, Any]:
-    """What `coverage` takes: minimum, confirmations, tiers, cap; a Problem names each bad one."""
+    """What `coins` takes of them, in base units; a Problem names each bad one."""
     reading = _Reading(decimals, reorg_window)
     readers: dict[str, tuple[str, Any, Callable[[Any], Any]]] = {
         "min_deposit_amount": ("minimum", 0, partial(reading.units, "minDepositAmount")),
@@ -71,13 +115,18 @@ def parse_settings(given: dict[str, Any], decimals: int, reorg_window: int) -> d
         "confirmations": ("confirmations", None, partial(reading.depth, "confirmations")),
         "confirmation_tiers": ("tiers", (), reading.tiers),
     }
-    changes = {}
+    changes: dict[str, Any] = {}
+    kept: dict[str, str | bool | None] = {}
     for name, value in given.items():
-        stored, none, read = readers[name]
-        changes[stored] = none if value is None else read(value)
+        if name in KeptSettings.model_fields:
+            field = str(KeptSettings.model_fields[name].alias)
+            kept[field] = value if value is None else reading.kept(field, value)
+        else:
+            stored, none, read = readers[name]
+            changes[stored] = none if value is None else read(value)
     if reading.bad:
         raise refusal(reading.bad)
-    return changes
+    return changes | ({"kept": kept} if kept else {})
 
 
 class _Reading:
@@ -88,12 +137,26 @@ class _Reading:
         self._decimals = decimals
         self._reorg_window = reorg_window
 
-    def units(self, field: str, text: str) -> int:
+    def units(self, field: str, text: str, decimals: int | None = None) -> int:
         try:
-            return parse_amount(text, self._decimals)
+            return parse_amount(text, self._decimals if decimals is None else decimals)
         except Refused as error:
             self.bad.append(bad_field(field, str(error)))
             return 0
+
+    def kept(self, field: str, value: str | bool) -> str | bool:
+        """An amount in the coin's decimals, in dollars, or a percentage: as text of that form."""
+        if isinstance(value, bool):
+            return value
+        decimals = self._decimals
+        if field.endswith("USD"):
+            decimals = USD_DECIMALS
+        elif field == "collectPercentageHot":
+            decimals = PERCENT_DECIMALS
+        units = self.units(field, value, decimals)
+        if field == "collectPercentageHot" and units > 100 * 10**decimals:
+            self.bad.append(bad_field(field, "must be 100 at most"))
+        return format_amount(units, decimals)
 
     def depth(self, field: str, number: int) -> int:
         if number > self._reorg_window:
@@ -113,9 +176,12 @@ class _Reading:
         return tuple(read)
 
 
-def settings_view(coin: Coin) -> Settings:
-    """A coin's settings as the API shows them; null: nothing set, the network's rule holds."""
-    return {
+def settings_view(coin: Coin, kept: Mapping[str, Any]) -> Settings:
+    """A coin's settings as the API shows them, with those that are only kept."""
+    shown = {
+        str(field.alias): kept.get(str(field.alias)) for field in KeptSettings.model_fields.values()
+    }
+    acting = {
         "minDepositAmount": format_amount(coin.minimum, coin.decimals),
         "confirmations": coin.confirmations,
         "confirmationTiers": [
@@ -124,3 +190,4 @@ def settings_view(coin: Coin) -> Settings:
         ],
         "maxAutoAmount": None if coin.cap is None else format_amount(coin.cap, coin.decimals),
     }
+    return cast(Settings, acting | shown)

@@ -16,8 +16,8 @@ from indexer.api.errors import Conflict, missing
 from indexer.api.inputs import MAX_HEIGHT, Body, Text, bad_field, refusal
 from indexer.api.operation import Call, Routes
 from indexer.chains import NATIVE, Token
+from indexer.coins import NewCoin, change_coin, register_coin
 from indexer.config import EvmNetwork, Network, TronNetwork
-from indexer.coverage import NewCoin, change_coin, register_coin
 from indexer.ledger import coin_from
 from indexer.model import MAX_DECIMALS, Refused
 
@@ -253,6 +253,6 @@ def _coin(row: Any, context: Context) -> CoinView:
         "status": "ACTIVE" if coin.active else "INACTIVE",
         "coveredFrom": coin.covered_from,
         "activeFrom": row["active_from"],
-        "settings": settings_view(coin),
+        "settings": settings_view(coin, row["kept"]),
         "network": {"network": coin.network},
     }

@@ -5,7 +5,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from tests.api.registered import contracts
 from tests.api.world import World
+
+__all__ = ["contracts"]  # fixtures
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import asyncpg
 from aiohttp.test_utils import TestServer
 from multidict import CIMultiDict
 
-from indexer import config, coverage, cursors
+from callbacks.api import ROUTES
+from indexer import coins, config, coverage, cursors
 from indexer.api import accounts
 from indexer.api.context import Context
 from indexer.api.limits import Limits
@@ -157,7 +158,7 @@ class World:
             ready=ready,
         )
         unlimited = Limits(rate=100_000.0, guesses=100_000)
-        server = TestServer(build(context, limits=unlimited))
+        server = TestServer(build(context, ROUTES, unlimited))
         await server.start_server()
         session = aiohttp.ClientSession()
         async with session.get(server.make_url("/openapi.json")) as answer:
@@ -286,6 +287,6 @@ async def _start_networks(pool: asyncpg.Pool) -> None:
                 HEIGHT,
                 block(name, HEIGHT).hash,
             )
-            await coverage.register_native_coin(
+            await coins.register_native_coin(
                 connection, name, network.coin, network.symbol, network.decimals, HEIGHT
             )

@@ -10,7 +10,7 @@ from typing import Final
 import asyncpg
 
 from callbacks.endpoints import create_endpoint
-from indexer import config, coverage, origin
+from indexer import coins, config, coverage, origin
 from indexer.chains import Chain
 from indexer.chains.utxo_script import p2pkh
 from indexer.database import connect_pool, migrate
@@ -131,7 +131,7 @@ async def _register_endpoints(connection: asyncpg.Connection, url: str) -> None:
     async with connection.transaction():
         for number in range(ACCOUNTS):
             account = f"account-{number}"
-            await create_endpoint(connection, vault(), account, url, None, None, None, None)
+            await create_endpoint(connection, vault(), account, {"url": url})
 
 
 async def _register(connection: asyncpg.Connection, family: str, watched: int) -> None:
@@ -140,8 +140,8 @@ async def _register(connection: asyncpg.Connection, family: str, watched: int) -
     tokens = [] if family == "utxo" else listed_tokens()
     async with connection.transaction():
         for number, token in enumerate(tokens):
-            coin = coverage.NewCoin(f"token_{number}", NETWORK, token, f"Token {number}", "TOK", 6)
-            await coverage.register_coin(connection, coin)
+            coin = coins.NewCoin(f"token_{number}", NETWORK, token, f"Token {number}", "TOK", 6)
+            await coins.register_coin(connection, coin)
         for number in range(ACCOUNTS):
             account = f"account-{number}"
             await connection.execute("insert into account (id, name) values ($1, $1)", account)
