@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
 from typing import Final, Literal
 
+import asyncpg
 from aiohttp import web
 
 from indexer.api import signature
@@ -53,6 +54,9 @@ _FIND_KEY: Final = """
     select id, account, scopes::text[] as scopes, allowed_ips, secret, rate_limit,
            used_at is null or used_at < clock() - make_interval(secs => $2) as unnoted
       from api_key where hash = $1 and (expires_at is null or expires_at > clock())
+"""
+_VALID: Final = """
+    select id from api_key where id = any ($1) and (expires_at is null or expires_at > clock())
 """
 _NOTE_USE: Final = "update api_key set used_at = clock(), used_from = $2 where id = $1"
 _ACCOUNT_EXISTS: Final = "select exists (select from account where id = $1)"
@@ -117,6 +121,12 @@ def require(
         return checked
 
     return decorate
+
+
+async def valid_keys(pool: asyncpg.Pool, key_ids: Collection[str]) -> set[str]:
+    """Those of the keys that could still be used now: not deleted, not past their end."""
+    rows = await pool.fetch(_VALID, list(key_ids))
+    return {row["id"] for row in rows} | {CONFIGURED_ADMIN}
 
 
 async def request_account(request: web.Request) -> str | None:

@@ -37,12 +37,29 @@ class Feed(TypedDict):
 async def list_events(call: Call, query: FeedQuery) -> Feed:
     """List the account's events after a position, oldest first, without gaps."""
     account = await call.acting_account()
+    _, rows = await read_feed(call.context.pool, account, query.after, query.limit + 1)
+    shown = rows[: query.limit]
+    more = len(rows) > query.limit
+    return {
+        "items": [event_view(row) for row in shown],
+        "nextCursor": str(shown[-1]["position"]) if more else None,
+    }
+
+
+async def read_feed(
+    pool: asyncpg.Pool, account: str, after: int | None, limit: int
+) -> tuple[int, list[Any]]:
+    """Where it reads from, and rows for `event_view` from there on, oldest first.
+
+    `after` None: from the oldest that is kept. Problem (409, 410) for one that the feed never
+    reached, or that it has forgotten.
+    """
     async with (
-        call.context.pool.acquire() as connection,
+        pool.acquire() as connection,
         # One snapshot: what is forgotten between two looks would be missing without a word.
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        after = await _start(connection, account, query.after)
+        after = await _start(connection, account, after)
         # Positions become visible in their order: the account's row is locked where they are taken.
         rows = await connection.fetch(
             """
@@ -51,14 +68,9 @@ async def list_events(call: Call, query: FeedQuery) -> Feed:
             """,
             account,
             after,
-            query.limit + 1,
+            limit,
         )
-    shown = rows[: query.limit]
-    more = len(rows) > query.limit
-    return {
-        "items": [event_view(row) for row in shown],
-        "nextCursor": str(shown[-1]["position"]) if more else None,
-    }
+    return after, rows
 
 
 async def _start(connection: asyncpg.Connection, account: str, after: int | None) -> int:

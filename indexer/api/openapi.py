@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from indexer.api.auth import KEY_HEADER
 from indexer.api.errors import REQUEST_ID_HEADER
 from indexer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
-from indexer.api.operation import CREATED, Operation
+from indexer.api.operation import CREATED, SWITCHED, Operation
 
 REF: Final = "#/components/schemas/{model}"
 KEY_SCHEME: Final = "key"
@@ -136,8 +136,9 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         answers: dict[str, Any] = {"204": {"description": "Done"}}
     else:
         content = {"application/json": {"schema": schemas[_key(operation)]}}
-        answers = {str(operation.status): {"description": "Done", "content": content}}
-    if operation.method == hdrs.METH_GET:
+        done = "Each message" if operation.status == SWITCHED else "Done"
+        answers = {str(operation.status): {"description": done, "content": content}}
+    if operation.method == hdrs.METH_GET and operation.status != SWITCHED:
         answers["304"] = {"description": "Unchanged since the answer with that ETag"}
     error = {"application/json": {"schema": schemas["error"]}}
     for status in sorted(_refusals(operation)):

@@ -24,6 +24,7 @@ from indexer.api.idempotency import Idempotency
 from indexer.api.inputs import Body, FilterText, Query, read_body, read_query
 
 CREATED: Final = 201
+SWITCHED: Final = 101  # its handler answers on a socket; `answer` is then what a message holds
 MIN_GZIP_BYTES: Final = 1024  # a smaller answer is not worth it
 
 T = TypeVar("T", bound=BaseModel)
@@ -131,6 +132,8 @@ class Operation:
         async with AsyncExitStack() as exits:
             call = Call(request, self, taken, exits, idempotency)
             answer = await (self.run(call) if self.takes is None else self.run(call, taken))
+            if isinstance(answer, web.StreamResponse):
+                return answer
             body = b"" if answer is None else dump(answer)
             if call.connection is not None:
                 await journal.record(call.connection, request, self, taken)

@@ -22,6 +22,7 @@ from indexer.api import (
     events,
     health,
     networks,
+    stream,
     totals,
 )
 from indexer.api.auth import authenticate
@@ -54,6 +55,7 @@ RESOURCES: Final = (
     deposits,
     totals,
     events,
+    stream,
     audit,
     health,
 )
@@ -66,6 +68,7 @@ def build(
     app = web.Application(middlewares=[answer_errors, authenticate], client_max_size=MAX_BODY)
     app[CONTEXT] = context
     app[LIMITS] = limits or Limits()
+    stream.add_streams(app, context.pool)
     operations: list[Operation] = []
     for routes in (*(resource.routes for resource in RESOURCES), *added):
         if isinstance(routes, Routes):

@@ -35,9 +35,26 @@ SCOPES: Final = {
     ("DELETE", "/v1/addresses/{network}/{address}"): "write",
     ("GET", "/v1/deposits"): "read",
     ("GET", "/v1/deposits/{id}"): "read",
+    ("POST", "/v1/endpoints"): "write",
+    ("GET", "/v1/endpoints"): "write",
+    ("GET", "/v1/endpoints/{id}"): "write",
+    ("PATCH", "/v1/endpoints/{id}"): "write",
+    ("DELETE", "/v1/endpoints/{id}"): "write",
+    ("POST", "/v1/endpoints/{id}/pause"): "write",
+    ("POST", "/v1/endpoints/{id}/resume"): "write",
+    ("POST", "/v1/endpoints/{id}/rotate-secret"): "write",
+    ("DELETE", "/v1/endpoints/{id}/old-secrets"): "write",
+    ("POST", "/v1/endpoints/{id}/test"): "write",
+    ("POST", "/v1/endpoints/{id}/resend"): "write",
+    ("GET", "/v1/endpoints/{id}/resends"): "read",
+    ("DELETE", "/v1/endpoints/{id}/resends/{resend}"): "write",
+    ("GET", "/v1/endpoints/{id}/deliveries"): "read",
+    ("GET", "/v1/deliveries/{id}"): "read",
+    ("POST", "/v1/deliveries/{id}/resend"): "write",
     ("GET", "/v1/events"): "read",
+    ("GET", "/v1/stream"): "read",
 }
-FILL: Final = {"account": "alice", "key": "key_x", "coin": "eth", "id": "dep_x"}
+FILL: Final = {"account": "alice", "key": "key_x", "coin": "eth", "id": "dep_x", "resend": "1"}
 
 
 def filled(path: str) -> str:
