@@ -54,7 +54,10 @@ Steps: TypeAlias = Sequence[tuple[Simulation, Step[Any]]]
 
 
 async def run_demo(blocks: int | None, out: TextIO = sys.stdout) -> int:
-    """Mine `blocks` blocks with traffic, or go on until SIGINT or SIGTERM; returns an exit code."""
+    """Mine `blocks` blocks with traffic on each network, or go on until SIGINT or SIGTERM.
+
+    Returns an exit code.
+    """
     log.configure(quiet=True)
     ready, stop = asyncio.Event(), asyncio.Event()
     working = asyncio.create_task(_run(blocks, Screen(out), ready, stop))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexer.chains import NATIVE
-from indexer.devnet.forecast import Forecast, Name, Step, differences, read_history, without
+from indexer.devnet.forecast import Forecast, Name, Step, differences, early, read_history, without
 from indexer.devnet.screen import Screen, amount, short
 from indexer.devnet.truth import Due, Identity
 
@@ -134,6 +134,17 @@ def test_differences_name_what_is_missing_surplus_wrong_or_out_of_order() -> Non
     assert "got detected 6" in sentence
     (sentence,) = differences({}, read_history(good))
     assert "expected nothing" in sentence
+
+
+def test_what_lags_is_late_and_what_is_not_due_yet_is_early() -> None:
+    due_now = {NAME: (("detected", 5), ("confirmed", 5))}
+    told = [event("detected"), event("confirmed"), event("finalized")]
+    assert [list(early(due_now, read_history(told[:n]))) for n in range(3)] == [[], [], []]
+    for bad in (told, told[1:], [event("detected", 6)], [event("orphaned")]):
+        (sentence,) = early(due_now, read_history(bad))
+        assert "expected detected 5, confirmed 5, got " in sentence
+    (sentence,) = early({}, read_history(told[:1]))
+    assert "expected nothing, got detected 5" in sentence
 
 
 class Terminal(io.StringIO):

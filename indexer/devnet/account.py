@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from indexer.devnet.client import ApiClient
-from indexer.devnet.forecast import History, differences, read_history, without
+from indexer.devnet.forecast import (
+    History,
+    Name,
+    Step,
+    differences,
+    early,
+    read_history,
+    without,
+)
 from indexer.devnet.simulation import Simulation
 from indexer.devnet.simulations import ADDRESSES
 
@@ -40,6 +48,7 @@ class Account:
     api: ApiClient
     simulations: Sequence[Simulation]
     feed: list[dict[str, Any]] = field(default_factory=list)  # its events so far
+    early: list[str] = field(default_factory=list)  # problems: what it was told before its time
 
     @property
     def id(self) -> str:
@@ -64,9 +73,13 @@ class Account:
         return secret
 
     async def read(self) -> list[dict[str, Any]]:
-        """What is new in its feed."""
+        """What is new in its feed, now that the networks are observed as they stand."""
         new = await self.api.events(self.feed[-1]["position"] if self.feed else 0)
         self.feed += new
+        if new:
+            told = read_history(self.feed)
+            found = early(self._due(), {name: told[name] for name in read_history(new)})
+            self.early += [f"{self.id}'s feed is early: {each}" for each in found]
         return new
 
     def problems(self, received: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -74,14 +87,21 @@ class Account:
 
         `received`: what its endpoint got.
         """
-        due: dict[Any, Any] = {}
-        for simulation in self.simulations:
-            due |= simulation.history(self._watched(simulation), self._own(simulation))
-        asked: History = without("finalized", due) if self.plan.events is None else due
-        told = (("feed", due, self.feed), ("callbacks", asked, received))
-        for what, expected, events in told:
+        yield from self.early
+        due = self._due()
+        asked = without("finalized", due) if self.plan.events is None else due
+        for what, expected, events in (
+            ("feed", due, self.feed),
+            ("callbacks", asked, received),
+        ):
             for difference in differences(expected, read_history(events)):
                 yield f"{self.id}'s {what}: {difference}"
+
+    def _due(self) -> History:
+        due: dict[Name, tuple[Step, ...]] = {}
+        for simulation in self.simulations:
+            due |= simulation.history(self._watched(simulation), self._own(simulation))
+        return due
 
     def _watched(self, simulation: Simulation) -> Sequence[bytes]:
         return simulation.traffic.addresses[self.plan.watches]

@@ -110,11 +110,21 @@ def differences(expected: History, found: History) -> Iterator[str]:
     for name in sorted(expected.keys() | found.keys()):
         want, got = expected.get(name, ()), found.get(name, ())
         if want != got:
-            network, tx, address, asset, ordinal = name
-            yield (
-                f"{network}: {tx} to {address}, {asset} {ordinal}: "
-                f"expected {_text(want)}, got {_text(got)}"
-            )
+            yield _sentence(name, want, got)
+
+
+def early(expected: History, found: History) -> Iterator[str]:
+    """The same for each that was told what is not due yet. What lags is none of them."""
+    for name, got in found.items():
+        want = expected.get(name, ())
+        if want[: len(got)] != got:
+            yield _sentence(name, want, got)
+
+
+def _sentence(name: Name, want: tuple[Step, ...], got: tuple[Step, ...]) -> str:
+    network, tx, address, asset, ordinal = name
+    place = f"{network}: {tx} to {address}, {asset} {ordinal}"
+    return f"{place}: expected {_text(want)}, got {_text(got)}"
 
 
 def _text(steps: tuple[Step, ...]) -> str:
