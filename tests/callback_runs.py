@@ -71,6 +71,15 @@ async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) 
             await asyncio.sleep(0.01)
 
 
+async def true(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Return once a condition is true that nothing has to be awaited for."""
+
+    async def look() -> object:
+        return condition()
+
+    await until(look, seconds)
+
+
 async def settled(pool: asyncpg.Pool) -> list[Any]:
     """The finished deliveries, once none is live any more."""
 
