@@ -96,7 +96,10 @@ class Sender:
         else:
             address = connection.address
             sent = time.perf_counter()
-            reply = await connection.post(_request(target, headers, body), deadline)
+            if sent - start < self._limit:
+                reply = await connection.post(_request(target, headers, body), deadline)
+            else:  # it stood still, the loop's timers with it: somebody else may be sending this
+                reply = Reply(error="timeout")
             if reply.first_byte is not None:
                 steps["first_byte"] = 1000 * (reply.first_byte - sent)
             self._idle.put(target.origin, connection)
