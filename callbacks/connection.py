@@ -111,6 +111,9 @@ class Connection(asyncio.Protocol):
         self._end("tls" if isinstance(exc, ssl.SSLError) else "reset", good=False)
         del self._parser  # which holds this object too
 
+    def eof_received(self) -> None:
+        self.reusable = False  # over TLS the end itself may take its time
+
     def data_received(self, data: bytes) -> None:
         reply = self._reply
         if reply is None:  # nobody asked: it would be taken for the next answer

@@ -118,14 +118,11 @@ class Sender:
                     happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
                     socket_factory=self._sockets,
                 )
-        connection = Connection(self._loop)
-        if origin.scheme == "https":
-            with _step("tls", steps):
-                await self._loop.create_connection(
-                    lambda: connection, sock=socket, ssl=self._tls, server_hostname=origin.host
-                )
-        else:
-            await self._loop.create_connection(lambda: connection, sock=socket)
+        tls, name = (self._tls, origin.host) if origin.scheme == "https" else (None, None)
+        with _step("connect" if tls is None else "tls", steps):
+            _, connection = await self._loop.create_connection(
+                lambda: Connection(self._loop), sock=socket, ssl=tls, server_hostname=name
+            )
         return connection
 
 
@@ -152,6 +149,7 @@ class _Unreached(Exception):
 
 @contextmanager
 def _step(name: str, steps: dict[str, float]) -> Iterator[None]:
+    """Add its milliseconds, or name the error after it."""
     start = time.perf_counter()
     try:
         yield
@@ -159,7 +157,7 @@ def _step(name: str, steps: dict[str, float]) -> Iterator[None]:
         raise _Unreached("blocked") from None
     except OSError:
         raise _Unreached(name) from None
-    steps[name] = 1000 * (time.perf_counter() - start)
+    steps[name] = steps.get(name, 0.0) + 1000 * (time.perf_counter() - start)
 
 
 class _Target(NamedTuple):

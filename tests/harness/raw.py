@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -25,6 +26,7 @@ class Raw:
         self._read_first = read_first
         self._scheme = scheme
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[asyncio.StreamWriter] = set()
         self.connections = 0
         self.ended = 0  # connections that are over
         self.requests: list[bytes] = []
@@ -41,6 +43,7 @@ class Raw:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._open.add(writer)
         self.connections += 1
         try:
             while True:
@@ -52,6 +55,7 @@ class Raw:
         finally:
             self.ended += 1
             self._tasks.discard(task)
+            self._open.discard(writer)
             writer.transport.abort()
 
     async def until_ended(self, connections: int) -> None:
@@ -59,6 +63,12 @@ class Raw:
         async with asyncio.timeout(5):
             while self.ended < connections:
                 await asyncio.sleep(0.005)
+
+    def hang_up(self) -> None:
+        """End what is open, in the kernel: no event loop has heard of it when this returns."""
+        for writer in self._open:
+            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as same:
+                same.shutdown(socket.SHUT_RDWR)
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -83,6 +83,13 @@ async def test_an_answer_is_a_status_or_a_clean_failure(
     assert len(raw.requests) == 1
 
 
+@pytest.mark.case(9)
+async def test_a_line_without_end_is_given_up_long_before_the_limit() -> None:
+    async with receiving(forever(LINE + b"a: ", b"b" * 10_000)) as raw:
+        assert came_of(await send(raw.url, 30.0)) == (None, "protocol")
+        await raw.until_ended(1)
+
+
 @pytest.mark.case(11)
 @pytest.mark.parametrize(
     ("body", "shown"),
@@ -264,6 +271,19 @@ async def test_endless_1xx_answers_end_at_once() -> None:
         assert time.process_time() - start < 0.05  # the receiver's part among it
         await raw.until_ended(1)
     assert len(raw.requests) == 1
+
+
+@pytest.mark.case(8)
+@pytest.mark.parametrize(
+    ("count", "came"),
+    [(connection.MAX_INTERIM, (200, None)), (connection.MAX_INTERIM + 1, (None, "protocol"))],
+)
+async def test_a_few_1xx_answers_are_heard_out(
+    count: int, came: tuple[int | None, str | None]
+) -> None:
+    hint = b"HTTP/1.1 103 Hint\r\n" + b"link: x\r\n" * (connection.MAX_HEADERS // 2) + b"\r\n"
+    async with receiving(answer(hint * count + OK)) as raw:
+        assert came_of(await send(raw.url)) == came
 
 
 @pytest.mark.parametrize("piece", [1, 7])

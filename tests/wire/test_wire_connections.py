@@ -99,9 +99,9 @@ async def test_a_connection_that_was_closed_meanwhile_is_not_written_to(seen: bo
     """The request goes out once, over a new connection."""
     async with receiving(answer(OK)) as raw, Sender(RULES, 5.0) as sender:
         await sender.post(raw.url, {}, BODY)
-        await raw.stop()
+        raw.hang_up()
         if seen:
-            await asyncio.sleep(0.05)
+            await raw.until_ended(1)
         assert came_of(await sender.post(raw.url, {}, BODY)) == (200, None)
         assert raw.connections == 2
     assert len(raw.requests) == 2
