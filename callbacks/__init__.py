@@ -14,8 +14,15 @@ claims      the SQL of leases: claim, release
 outcomes    the SQL of settling, an attempt's row with it
 settler     outcomes into the database, in batches, kept while it is away
 dispatcher  the loop: claim, sign, send, settle
-endpoints   the SQL of endpoints
-api         /v1/endpoints
+endpoints   the SQL of endpoints: what owners set, secrets, what is held
+news        events of endpoints instead of deposits
+trial       an endpoint.test, sent at once
+resends     sending again: one delivery, or a range, paced
+heartbeats  an event a slot, so that silence can be noticed
+partitions  of the attempt log and of finished deliveries: made ahead, dropped when old
+retention   events are forgotten after 90 days
+upkeep      does the last four in every dispatcher
+api         the routes of endpoints and deliveries
 
 verification  whether what arrived is the sender's, and exactly why not
 receiver      a receiver on loopback: judges what comes, for the demo and for developers

@@ -68,6 +68,6 @@ confirmations = 12                # blocks, or "finalized": when the network cal
 # Development only: callbacks may go to loopback, to private ranges and to any port; to http://.
 # allow_private = false
 # allow_http = false
-# source_addresses = []             # like ["203.0.113.7"]: where callbacks come from, shown to owners
+# source_addresses = []             # like ["203.0.113.7"]: where callbacks come from
 # keep_answers = true               # the beginning of what receivers answer, with each attempt
 """

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import structlog
 
-from callbacks.api import routes as callback_routes
+from callbacks.api import ROUTES
 from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.api.context import Context
@@ -60,7 +60,7 @@ class Engine:
         """
         self._warn()
         if "api" in self._roles:
-            self._server = Server(self._context(), [callback_routes])
+            self._server = Server(self._context(), ROUTES)
             self.api_url.set_result(await self._server.start())
         try:
             return await self._run_parts(stop)

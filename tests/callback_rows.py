@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import asyncpg
 
 from callbacks import endpoints
+from callbacks.endpoints import Given
 from indexer.model import make_id
 from indexer.secret import Vault
 
@@ -40,17 +40,14 @@ async def endpoint(
     vault: Vault,
     url: str,
     *,
-    account: str = ACCOUNT,
-    events: Sequence[str] | None = None,
-    networks: Sequence[str] | None = None,
-    coins: Sequence[str] | None = None,
+    account: str | None = ACCOUNT,
+    **given: Any,
 ) -> tuple[str, str]:
-    """Its id and its secret."""
+    """Its id and its secret; `given` as in `endpoints.Given`."""
     async with pool.acquire() as connection, connection.transaction():
-        row, secret = await endpoints.create_endpoint(
-            connection, vault, account, url, events, networks, coins, None
+        return await endpoints.create_endpoint(
+            connection, vault, account, cast(Given, {"url": url, **given})
         )
-    return row["id"], secret
 
 
 async def deposit(

@@ -357,9 +357,9 @@ async def test_no_delivery_for_another_account_or_for_a_silent_deposit(
     assert await live(pool) == []
 
 
-async def remove(pool: asyncpg.Pool, name: str, account: str | None) -> bool:
+async def remove(pool: asyncpg.Pool, name: str) -> None:
     async with pool.acquire() as connection, connection.transaction():
-        return await endpoints.delete_endpoint(connection, name, account)
+        await endpoints.delete_endpoint(connection, name)
 
 
 async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vault: Vault) -> None:
@@ -368,9 +368,8 @@ async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vau
     kept, _ = await rows.endpoint(pool, vault, "https://kept.example/in")
     await rows.history(pool, 1, 2)
     claims = {each.message.endpoint: each for each in await claim(pool)}
-    assert not await remove(pool, name, "another account")
-    assert await remove(pool, name, rows.ACCOUNT)
-    assert not await remove(pool, name, None)
+    await remove(pool, name)
+    await remove(pool, name)  # nothing is there any more
     assert {row["endpoint"] for row in await live(pool)} == {kept}
     done = await pool.fetch("select * from delivery_done")
     assert [(d["endpoint"], d["state"], d["reason"]) for d in done] == [
@@ -390,7 +389,7 @@ async def test_deleting_an_endpoint_while_events_arrive_hurts_neither(
     name, _ = await rows.endpoint(pool, vault, "https://shop.example/in")
     deposit = await rows.deposit(pool, 1)
     async with pool.acquire() as connection, connection.transaction():
-        await endpoints.delete_endpoint(connection, name, None)
+        await endpoints.delete_endpoint(connection, name)
         arriving = asyncio.create_task(rows.event(pool, deposit, 1))
         await asyncio.sleep(0.1)
         assert not arriving.done()
@@ -400,10 +399,10 @@ async def test_deleting_an_endpoint_while_events_arrive_hurts_neither(
     name, _ = await rows.endpoint(pool, vault, "https://shop.example/in")
     async with pool.acquire() as connection, connection.transaction():
         await rows.event(connection, deposit, 2)
-        deleting = asyncio.create_task(remove(pool, name, None))
+        deleting = asyncio.create_task(remove(pool, name))
         await asyncio.sleep(0.1)
         assert not deleting.done()
-    assert await asyncio.wait_for(deleting, 5)
+    await asyncio.wait_for(deleting, 5)
     assert await pool.fetchval("select state from delivery_done") == "cancelled"
 
 
@@ -457,7 +456,7 @@ async def test_case_34_and_37_statements_at_once_keep_order_and_never_deadlock(
 
     async def delete() -> None:
         await asyncio.sleep(0.2)
-        assert await remove(pool, deleted, None)
+        await remove(pool, deleted)
 
     await asyncio.gather(chaos.index(6), delete(), *(chaos.dispatch() for _ in range(4)))
     assert chaos.inversions() == 0

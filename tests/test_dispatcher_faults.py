@@ -248,7 +248,7 @@ async def test_an_endpoint_deleted_during_an_attempt_cancels_it(
         async with dispatching(pool, vault):
             await heard(shop, 1)
             async with pool.acquire() as connection, connection.transaction():
-                assert await endpoints.delete_endpoint(connection, name, rows.ACCOUNT)
+                await endpoints.delete_endpoint(connection, name)
     done = await pool.fetch("select state, reason, attempts from delivery_done order by id")
     assert [tuple(row) for row in done] == [("cancelled", "endpoint_deleted", 0)] * 2
     assert len(shop.requests) == 1

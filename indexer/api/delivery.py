@@ -21,7 +21,7 @@ class Delivery(TypedDict):
     sequence: int | None
     state: Literal["pending", "delivered", "exhausted", "cancelled"]
     reason: str | None
-    attempts: int
+    chargedAttempts: int
     dueAt: Time | None
     heldSince: Time | None
     lastStatus: int | None
@@ -58,7 +58,7 @@ def delivery_view(row: Any) -> Delivery:
         "sequence": row["sequence"],
         "state": row["state"],
         "reason": row["reason"],
-        "attempts": row["attempts"],
+        "chargedAttempts": row["attempts"],
         "dueAt": optional_time(row["due_at"]),
         "heldSince": optional_time(row["held_since"]),
         "lastStatus": row["last_status"],

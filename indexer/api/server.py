@@ -62,7 +62,7 @@ RESOURCES: Final = (
 
 
 def build(
-    context: Context, added: Iterable[web.RouteTableDef] = (), limits: Limits | None = None
+    context: Context, added: Iterable[Routes | web.RouteTableDef] = (), limits: Limits | None = None
 ) -> web.Application:
     """The application: this package's resources and the `added` routes."""
     app = web.Application(middlewares=[answer_errors, authenticate], client_max_size=MAX_BODY)
@@ -98,7 +98,7 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 class Server:
     """The API on its socket, from `start` to `stop`."""
 
-    def __init__(self, context: Context, added: Iterable[web.RouteTableDef] = ()) -> None:
+    def __init__(self, context: Context, added: Iterable[Routes | web.RouteTableDef] = ()) -> None:
         self._settings = context.settings.api
         self._tls = tls_context(self._settings.tls_cert, self._settings.tls_key)
         self._runner = web.AppRunner(

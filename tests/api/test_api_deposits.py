@@ -199,7 +199,11 @@ async def test_one_deposit_with_its_events_and_deliveries(paid: World) -> None:
     assert event["data"]["id"] == item["id"]
     (delivery,) = first["deliveries"]
     assert delivery["event"] == event["id"]
-    assert (delivery["endpoint"], delivery["state"], delivery["attempts"]) == ("ep_1", "pending", 0)
+    assert (delivery["endpoint"], delivery["state"], delivery["chargedAttempts"]) == (
+        "ep_1",
+        "pending",
+        0,
+    )
     assert delivery["dueAt"] is not None
     assert (delivery["doneAt"], delivery["heldSince"]) == (None, None)
     await paid.pool.execute(

@@ -6,8 +6,9 @@ The networks are as a follower would have left them; deposits are booked by the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Self
 
@@ -185,6 +186,16 @@ class World:
                 await accounts.create_account(connection, account.title(), account)
             made = await accounts.create_key(connection, self.context.vault, account, scopes)
             return made.key
+
+    @asynccontextmanager
+    async def with_callbacks(self, **changed: Any) -> AsyncIterator[Caller]:
+        """Alice, at a server with other `[callbacks]`."""
+        settings = self.context.settings
+        callbacks = settings.callbacks.model_copy(update=changed)
+        other = settings.model_copy(update={"callbacks": callbacks})
+        async with TestServer(build(replace(self.context, settings=other), ROUTES)) as server:
+            base = str(server.make_url("")).rstrip("/")
+            yield Caller(self.session, base, self.alice.headers["X-Api-Key"], self.documented)
 
     def _token(self, network: str, asset: bytes) -> Token:
         self.asked += 1

@@ -1,0 +1,106 @@
+"""`/v1/endpoints/{id}/resend`: a range of an endpoint's past, sent again."""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from callbacks import resends
+from callbacks.api.endpoints import locked, show
+from indexer.api.errors import missing
+from indexer.api.inputs import Body, Instant
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.shapes import Time
+from indexer.model import format_time
+
+routes = Routes("Deliveries")
+
+Ended = Literal["delivered", "exhausted", "cancelled"]
+
+
+class ResendRange(Body):
+    """Events from `since` to `until`, inclusive and exclusive; of `states` only those that ended
+    so, without them also those that never had a delivery."""
+
+    since: Instant
+    until: Instant | None = None
+    states: Annotated[list[Ended], Field(min_length=1, max_length=3)] | None = None
+    dry_run: bool = False
+
+
+class ResendCount(TypedDict):
+    count: int
+
+
+class Resend(TypedDict):
+    """A range that is not done yet; `count`: its events when it was asked for."""
+
+    id: str
+    since: Time
+    until: Time
+    states: list[Ended] | None
+    count: int
+    createdAt: Time
+
+
+@routes.operation(
+    "POST",
+    "/v1/endpoints/{id}/resend",
+    needs="write",
+    takes=ResendRange,
+    answer=ResendCount,
+)
+async def resend_range(call: Call, body: ResendRange) -> ResendCount:
+    """Send the events of a time again, at a fifth of the endpoint's rate; or count them.
+
+    It reaches 30 days back, and what happened before there was the endpoint.
+    """
+    name = call.path["id"]
+    if body.dry_run:
+        await show(call, name)
+        async with call.context.pool.acquire() as connection:
+            wanted = await resends.bounded(connection, body.since, body.until, body.states)
+            return {"count": await resends.count(connection, name, wanted)}
+    await locked(call)
+    connection = await call.begin()
+    wanted = await resends.bounded(connection, body.since, body.until, body.states)
+    return {"count": await resends.begin(connection, name, wanted)}
+
+
+@routes.operation(
+    "GET", "/v1/endpoints/{id}/resends", needs="read", takes=PageQuery, answer=Page[Resend]
+)
+async def list_resends(call: Call, query: PageQuery) -> Page[Resend]:
+    """List the ranges that are not done yet, newest first."""
+    statement = Statement("select * from resend")
+    statement.where("endpoint = ?", (await show(call, call.path["id"]))["id"])
+    text = statement.page(query, "created_at", "id", bigint)
+    rows = await call.context.pool.fetch(text, *statement.arguments)
+    return page(rows, query, "id", _resend)
+
+
+@routes.operation("DELETE", "/v1/endpoints/{id}/resends/{resend}", needs="write", answer=NoneType)
+async def cancel_resend(call: Call) -> None:
+    """Cancel a range: what is not on its way yet is not sent again."""
+    await locked(call)
+    try:
+        number = bigint(call.path["resend"])
+    except ValueError:
+        raise missing("resend", call.path["resend"]) from None
+    if not await resends.cancel(await call.begin(), call.path["id"], number):
+        raise missing("resend", call.path["resend"])
+
+
+def _resend(row: Any) -> Resend:
+    return {
+        "id": str(row["id"]),
+        "since": format_time(row["since"]),
+        "until": format_time(row["until"]),
+        "states": row["states"],
+        "count": row["count"],
+        "createdAt": format_time(row["created_at"]),
+    }
