@@ -122,28 +122,6 @@ async def test_the_adapter_finds_exactly_what_was_paid(coin: str, rest: bool) ->
         assert [b.header.hash for b in blocks] == [b.hash for b in chain.branch(1)]
 
 
-async def test_tip_headers_and_a_height_that_is_not_there_yet() -> None:
-    chain = grown(4, 5)
-    async with UtxoNode(chain) as node, reading(node) as reader:
-        await reader.connect()
-        tip = await reader.tip()
-        assert (tip.height, tip.hash, tip.parent, tip.source) == (
-            5,
-            chain.head.hash,
-            chain.head.parent,
-            node.url,
-        )
-        assert tip.time == chain.head.time
-        found = await reader.headers([5, 0, 6])
-        assert [h and h.hash for h in found] == [chain.head.hash, chain.branch()[0].hash, None]
-        assert await reader.header(99) is None
-        assert await reader.finalized() is None
-        with pytest.raises(Refused, match="no tokens"):
-            await reader.token(b"x")
-        with pytest.raises(Unavailable, match="has no block"):
-            await read(reader, 4, 7)
-
-
 @pytest.mark.pitfall("P106")
 async def test_a_node_of_another_network_is_refused() -> None:
     async with UtxoNode(grown(5, 4)) as node:
