@@ -198,6 +198,30 @@ create index on watched_address (network, changed_version);
 create index on watched_address (account, network, reference);
 create index on watched_address (account, created_at desc, id desc);
 
+-- A watch-only wallet: addresses come of it in the order of their index, one a reference.
+create table wallet (
+    id          text primary key,
+    account     text not null references account,
+    network     text not null references network,
+    name        text,
+    xpub        bytea not null,  -- encrypted, bound to the id: it tells every address of its owner
+    identity    bytea not null check (length(identity) = 32),  -- a hash of the xpub
+    path        text not null,
+    next_index  bigint not null default 0 check (next_index >= 0),
+    created_at  timestamptz not null default clock(),
+    unique (account, network, identity, path)
+);
+create index on wallet (account, created_at desc, id desc);
+
+create table wallet_address (
+    wallet     text not null references wallet,
+    reference  text not null,
+    index      bigint not null check (index >= 0),
+    address    bytea not null,
+    primary key (wallet, reference),
+    unique (wallet, index)
+);
+
 -- open -> done: the scanner that read its last block.
 create type scan_state as enum ('open', 'done');
 

@@ -8,8 +8,9 @@ finalized block, an endpoint that changes its mind.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from indexer.chains import NATIVE, Block, Codec, Header, Token, Transfer, Watch
 from indexer.model import Refused, Unavailable
@@ -23,6 +24,7 @@ class HexCodec:
     """Everything is hex."""
 
     family = "scripted"
+    wallet_forms: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType({})
 
     def parse_address(self, text: str) -> bytes:
         return bytes.fromhex(text)

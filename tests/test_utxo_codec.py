@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from indexer.chains import NATIVE
-from indexer.chains.utxo_codec import UtxoCodec, decode_segwit, encode_base58, encode_segwit
+from indexer.chains.base58 import encode_base58
+from indexer.chains.utxo_codec import UtxoCodec, decode_segwit, encode_segwit
 from indexer.chains.utxo_network import NETWORKS
 from indexer.chains.utxo_script import addressable, p2pkh, p2sh, program, witness_program
 from indexer.model import Impossible, Refused

@@ -88,7 +88,7 @@ async def create_account(
     """A new account's id, `account` if given; Conflict if that is taken, Refused if it is none."""
     if not 0 < len(name) <= MAX_TEXT or not name.isprintable():
         raise Refused(f"an account's name is text of 1 to {MAX_TEXT} characters")
-    account = _random_id("acc_") if account is None else account
+    account = random_id("acc_") if account is None else account
     if ACCOUNT_ID.fullmatch(account) is None:
         raise Refused(
             f"{shown(account)!r} is no account id: write a-z, 0-9, - and _, at most 63, "
@@ -118,7 +118,7 @@ async def create_key(
     with a secret that every request must be signed with. `rate_limit`: requests a second.
     """
     made = MadeKey(
-        _random_id("key_"),
+        random_id("key_"),
         "dk_" + secrets.token_urlsafe(KEY_BYTES),
         "dks_" + secrets.token_urlsafe(KEY_BYTES) if signed else None,
     )
@@ -143,7 +143,7 @@ async def create_key(
     return made
 
 
-def _random_id(prefix: str) -> str:
+def random_id(prefix: str) -> str:
     return prefix + base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().lower()[:ID_CHARS]
 
 

@@ -24,6 +24,7 @@ from indexer.api import (
     networks,
     stream,
     totals,
+    wallets,
 )
 from indexer.api.auth import authenticate
 from indexer.api.context import CONTEXT, Context
@@ -52,6 +53,7 @@ RESOURCES: Final = (
     networks,
     coins,
     addresses,
+    wallets,
     deposits,
     totals,
     events,

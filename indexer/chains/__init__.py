@@ -11,7 +11,7 @@ Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node m
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -83,6 +83,8 @@ class Codec(Protocol):
     """A network's text forms. No I/O, made from settings alone. Every parser raises Refused."""
 
     family: str
+    # Extended public keys that wallets of this network have: see `extended_key`.
+    wallet_forms: Mapping[str, Callable[[bytes], bytes]]
 
     def parse_address(self, text: str) -> bytes: ...
     def format_address(self, key: bytes) -> str: ...

@@ -8,6 +8,7 @@ from typing import Final
 
 from indexer.chains import NATIVE
 from indexer.chains.evm_trie import keccak
+from indexer.chains.extended_key import ACCOUNT_FORMS
 from indexer.model import Refused
 
 SHOWN_CHARS: Final = 80  # of a refused text
@@ -34,6 +35,7 @@ class EvmCodec:
     """The codec of every EVM network: 20-byte addresses in EIP-55 form, 32-byte hashes in hex."""
 
     family = "evm"
+    wallet_forms = ACCOUNT_FORMS
 
     def parse_address(self, text: str) -> bytes:
         """Any spelling of an address; mixed case must carry its EIP-55 checksum (P43)."""

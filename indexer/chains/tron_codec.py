@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from indexer.chains import NATIVE
+from indexer.chains.extended_key import ACCOUNT_FORMS
 from indexer.chains.transfer_event import ADDRESS, PADDING
 from indexer.model import Refused
 
@@ -31,6 +32,7 @@ class TronCodec:
     """The codec of every TRON network: base58check addresses, hashes in hex without `0x`."""
 
     family = "tron"
+    wallet_forms = ACCOUNT_FORMS
 
     def parse_address(self, text: str) -> bytes:
         """`T…`, whose checksum must be right, or 41 and 40 more hex digits."""

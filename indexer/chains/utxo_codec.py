@@ -7,15 +7,17 @@ P106).
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from indexer.chains import NATIVE
+from indexer.chains.base58 import decode_base58, encode_base58
+from indexer.chains.extended_key import Forms
 from indexer.chains.utxo_network import Parameters
 from indexer.chains.utxo_script import (
+    hash160,
     p2pkh,
     p2sh,
     program,
@@ -27,15 +29,14 @@ from indexer.model import Impossible, Refused
 
 SHOWN_CHARS: Final = 80  # of a refused text
 ADDRESS_CHARS: Final = 90  # BIP 173's limit; base58 addresses are shorter
-CHECK_BYTES: Final = 4  # of a base58 text
 CHECK_SYMBOLS: Final = 6  # of a bech32 text
 
-BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 CHECK_V0: Final = 1  # bech32: witness version 0
 CHECK_V1: Final = 0x2BC830A3  # bech32m: every later one
 _GENERATORS: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
+_MAIN: Final = "main"  # what a node calls its coin's first chain
 CACHED_ADDRESSES: Final = 65_536  # about 10 MB
 
 _HASH: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
@@ -49,6 +50,7 @@ class UtxoCodec:
 
     def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
+        self.wallet_forms = _wallet_forms(parameters)
         self.format_address = lru_cache(maxsize=CACHED_ADDRESSES)(self._format_address)
 
     def parse_address(self, text: str) -> bytes:
@@ -115,31 +117,6 @@ def _parse_segwit(text: str, hrp: str) -> bytes:
     return witness_program(version, data)
 
 
-def encode_base58(payload: bytes) -> str:
-    """Base58check: the payload and four bytes of its double hash."""
-    data = payload + _double_sha256(payload)[:CHECK_BYTES]
-    number = int.from_bytes(data, "big")
-    digits = ""
-    while number:
-        number, digit = divmod(number, 58)
-        digits = BASE58[digit] + digits
-    return BASE58[0] * (len(data) - len(data.lstrip(b"\0"))) + digits
-
-
-def decode_base58(text: str) -> bytes | None:
-    """The payload of a base58check text; None unless its checksum is right."""
-    number = 0
-    for char in text:
-        digit = BASE58.find(char)
-        if digit < 0:
-            return None
-        number = number * 58 + digit
-    zeros = len(text) - len(text.lstrip(BASE58[0]))
-    data = bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
-    payload, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
-    return payload if payload and _double_sha256(payload)[:CHECK_BYTES] == check else None
-
-
 def encode_segwit(hrp: str, version: int, data: bytes) -> str:
     symbols = [version, *_to_symbols(data)]
     constant = CHECK_V1 if version else CHECK_V0
@@ -202,5 +179,25 @@ def _to_octets(symbols: Sequence[int]) -> bytes | None:
     return (number >> spare).to_bytes(size, "big")
 
 
-def _double_sha256(data: bytes) -> bytes:
-    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+def _wallet_forms(parameters: Parameters) -> Forms:
+    """The extended keys that wallets of this network write, and the addresses they mean."""
+
+    def plain(pubkey: bytes) -> bytes:
+        return p2pkh(hash160(pubkey))
+
+    def nested(pubkey: bytes) -> bytes:
+        return p2sh(hash160(native(pubkey)))
+
+    def native(pubkey: bytes) -> bytes:
+        return witness_program(0, hash160(pubkey))
+
+    main = parameters.names == (_MAIN,)
+    own = {("ltc", True): "Ltub", ("ltc", False): "ttub", ("doge", True): "dgub"}
+    forms = {"xpub" if main else "tpub": plain}
+    if (form := own.get((parameters.coin, main))) is not None:
+        forms[form] = plain
+    if parameters.segwit is not None:
+        forms |= {"ypub": nested, "zpub": native} if main else {"upub": nested, "vpub": native}
+    if parameters.coin == "ltc" and main:
+        forms["Mtub"] = nested
+    return forms
