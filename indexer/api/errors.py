@@ -20,6 +20,7 @@ from indexer.database import PASSING, unavailable_database
 from indexer.model import Refused, Unavailable
 
 RETRY_AFTER_SECONDS: Final = 1  # what a 503 asks its caller to wait
+ENVELOPED: Final = "/api/spot/"  # what stands below answers in the exchanges' envelope
 MAX_SHOWN: Final = 200  # characters of a caller's text that an error repeats
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,9 +76,13 @@ class Problem(Exception):
         self.details = details
         self.headers = headers
 
-    def answer(self) -> web.Response:
+    def answer(self, *, enveloped: bool) -> web.Response:
+        """`enveloped`: in the form of the exchange-style routes."""
         body: dict[str, Any] = {"error": self.message, "code": self.code}
-        if self.details:
+        if enveloped:
+            number = str(self.status)
+            body = {"code": number, "msg": self.message, "data": None, "success": False}
+        elif self.details:
             body["details"] = self.details
         return reply(body, self.status, self.headers)
 
@@ -150,20 +155,20 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         with unavailable_database():
             return await handler(request)
     except Problem as problem:
-        return problem.answer()
+        refused = problem
     except Refused as refusal:
-        return Problem(_STATUS.get(type(refusal), 400), str(refusal)).answer()
+        refused = Problem(_STATUS.get(type(refusal), 400), str(refusal))
     except Unavailable as trouble:
-        return _unavailable(request, trouble).answer()
+        refused = _unavailable(request, trouble)
     except web.HTTPException as response:
-        return _from_aiohttp(request, response)
+        refused = _from_aiohttp(request, response)
     except (http_exceptions.HttpProcessingError, web.RequestPayloadError):
-        return Problem(400, "the request's body does not arrive as its headers say").answer()
+        refused = Problem(400, "the request's body does not arrive as its headers say")
     except Exception:
         # The caller must get JSON and the process must go on: the log has the traceback.
         log.exception("api_fault", method=request.method, path=request.path)
-        number = request[REQUEST_ID]
-        return Problem(500, f"a fault of ours, which the log names as {number}").answer()
+        refused = Problem(500, f"a fault of ours, which the log names as {request[REQUEST_ID]}")
+    return refused.answer(enveloped=request.path.startswith(ENVELOPED))
 
 
 def _unavailable(request: web.Request, trouble: Unavailable) -> Problem:
@@ -174,19 +179,19 @@ def _unavailable(request: web.Request, trouble: Unavailable) -> Problem:
     return Problem(503, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _from_aiohttp(request: web.Request, response: web.HTTPException) -> web.StreamResponse:
+def _from_aiohttp(request: web.Request, response: web.HTTPException) -> Problem:
     """The framework's own refusals: no route, another method, a body beyond the limit."""
     if response.status not in CODES:
-        return Problem(400, f"the request is not acceptable: {response.reason}").answer()
+        return Problem(400, f"the request is not acceptable: {response.reason}")
     match response:
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(response.allowed_methods))
             message = f"{request.method} is not for {request.path}; allowed: {allowed}"
-            return Problem(405, message, headers={"Allow": allowed}).answer()
+            return Problem(405, message, headers={"Allow": allowed})
         case web.HTTPNotFound():
             message = f"there is nothing at {shown(request.path)}"
         case web.HTTPRequestEntityTooLarge():
             message = "the body is larger than this server takes"
         case _:
             message = response.reason
-    return Problem(response.status, message).answer()
+    return Problem(response.status, message)

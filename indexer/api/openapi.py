@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from types import NoneType
-from typing import Any, Final, NotRequired
+from typing import Any, Final, Literal, NotRequired
 
 from aiohttp import hdrs
 from pydantic import BaseModel, TypeAdapter
@@ -15,7 +15,7 @@ from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
 from indexer.api.auth import KEY_HEADER
-from indexer.api.errors import REQUEST_ID_HEADER
+from indexer.api.errors import ENVELOPED, REQUEST_ID_HEADER
 from indexer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from indexer.api.operation import CREATED, SWITCHED, Operation
 
@@ -51,10 +51,20 @@ class Error(TypedDict):
     details: NotRequired[list[Any]]
 
 
+class EnvelopedError(TypedDict):
+    """The same in the envelope of the exchange-style routes."""
+
+    code: str
+    msg: str
+    data: None
+    success: Literal[False]
+
+
 def document(operations: Sequence[Operation], version: str) -> dict[str, Any]:
     """All `operations` as OpenAPI 3.1 (JSON Schema 2020-12)."""
     adapters: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-        ("error", "serialization", TypeAdapter(Error))
+        ("error", "serialization", TypeAdapter(Error)),
+        ("enveloped", "serialization", TypeAdapter(EnvelopedError)),
     ]
     for operation in operations:
         if operation.takes is not None and operation.has_body:
@@ -140,7 +150,8 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         answers = {str(operation.status): {"description": done, "content": content}}
     if operation.method == hdrs.METH_GET and operation.status != SWITCHED:
         answers["304"] = {"description": "Unchanged since the answer with that ETag"}
-    error = {"application/json": {"schema": schemas["error"]}}
+    form = "enveloped" if operation.path.startswith(ENVELOPED) else "error"
+    error = {"application/json": {"schema": schemas[form]}}
     for status in sorted(_refusals(operation)):
         answers[str(status)] = {"description": REFUSALS[status], "content": error}
     return answers

@@ -56,6 +56,9 @@ class Answer:
     def error(self) -> str:
         """The sentence of a refusal, whose form is the contract's."""
         assert self.status >= 400, self
+        if "success" in self.body:  # the exchange-style routes' envelope
+            assert (self.body["code"], self.body["success"]) == (str(self.status), False)
+            return str(self.body["msg"])
         assert set(self.body) <= {"error", "code", "details"}, self.body
         assert self.body["code"].isupper(), self.body
         assert "Traceback" not in self.body["error"], self.body
