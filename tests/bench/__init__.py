@@ -9,6 +9,7 @@ Absolute figures move by a third between runs and machines; the ratios are what 
     process.py   servers and measured code, in processes of their own
     engine.py    the engine under measurement: fresh database, settings, watched addresses
     floor.py     the floor of catch-up
+    outbox.py    due deliveries, and events committed at a pace
     catch_up.py  deposits.py  callbacks.py    the figures, and what stands beside them
     tron.py      utxo.py                      catch-up of the other families, node and floor with it
     parse.py     recorded Bitcoin blocks, beside ElectrumX

@@ -14,12 +14,12 @@ from typing import Final
 
 from indexer import log
 from indexer.embedded import Embedded
-from tests.bench import callbacks, catch_up, deposits, engine, parse, tron, utxo
-from tests.bench.results import Figure, aligned, machine
+from tests.bench import callbacks, catch_up, deposits, parse, tron, utxo
+from tests.bench.results import DELAY_HEADINGS, Delay, Figure, aligned, machine
 from tests.bench.suite import FULL, QUICK, SPARSE, Sizes, Suite
 
 RESULTS: Final = Path(__file__).with_name("RESULTS.md")
-MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure]]]] = {
+MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure | Delay]]]] = {
     "catch_up": catch_up.figures,
     "tron": tron.figures,
     "utxo": utxo.figures,
@@ -37,19 +37,18 @@ def main() -> None:
     log.configure(quiet=True)
     started, load = time.monotonic(), os.getloadavg()[0]
     names = [chosen.only] if chosen.only else MEASUREMENTS.keys()
-    figures = asyncio.run(measured(QUICK if chosen.quick else FULL, names))
+    found = asyncio.run(measured(QUICK if chosen.quick else FULL, names))
     conditions = machine(load, os.getloadavg()[0])
-    rows = [figure.row() for figure in figures]
-    _say(f"\n{aligned(rows)}\n\n{conditions}; {time.monotonic() - started:.0f} s")
+    _say(f"\n{tables(found)}\n\n{conditions}; {time.monotonic() - started:.0f} s")
     if "parse" in names and not parse.recorded():
         _say(parse.LEFT_OUT)
     if not (chosen.quick or chosen.only):
-        RESULTS.write_text(page(rows, conditions, FULL), encoding="utf-8")
+        RESULTS.write_text(page(found, conditions, FULL), encoding="utf-8")
 
 
-async def measured(sizes: Sizes, names: Collection[str]) -> list[Figure]:
+async def measured(sizes: Sizes, names: Collection[str]) -> list[Figure | Delay]:
     """The figures of some measurements, on an embedded PostgreSQL as durable as in earnest."""
-    found: list[Figure] = []
+    found: list[Figure | Delay] = []
     with tempfile.TemporaryDirectory(prefix="depositd-bench-") as folder:
         async with Embedded(Path(folder) / "cluster") as cluster:
             suite = Suite(cluster, Path(folder), sizes)
@@ -58,13 +57,23 @@ async def measured(sizes: Sizes, names: Collection[str]) -> list[Figure]:
     return found
 
 
-def page(rows: list[list[str]], conditions: str, sizes: Sizes) -> str:
+def tables(found: Collection[Figure | Delay], *, markdown: bool = False) -> str:
+    """One of rates beside their floors, and one of delays."""
+    figures = [each.row() for each in found if isinstance(each, Figure)]
+    delays = [each.row() for each in found if isinstance(each, Delay)]
+    shown = [aligned(figures, markdown=markdown)] if figures else []
+    if delays:
+        shown.append(aligned(delays, DELAY_HEADINGS, text=(0,), markdown=markdown))
+    return "\n\n".join(shown)
+
+
+def page(found: Collection[Figure | Delay], conditions: str, sizes: Sizes) -> str:
     """RESULTS.md."""
     shape = sizes.shape
     return f"""\
 # What `make bench` found
 
-{aligned(rows, markdown=True)}
+{tables(found, markdown=True)}
 
 {conditions}.
 
@@ -87,10 +96,18 @@ are processes on another core. CPU and memory are the measured process's, withou
 - **deposits committed**: {sizes.dense_blocks} blocks in which every transfer is a deposit, fetched
   and proved before the clock starts; the peak of memory is theirs. With each deposit go its events,
   and a delivery for each; the bare insert writes neither.
-- **callbacks delivered**: what the dispatcher claims, signs, sends and records, at
-  {engine.ACCOUNTS} endpoints of one receiver. Beside it the same bodies, signed before the clock
-  starts, are posted with as many requests under way, and nothing is recorded.
+- **callbacks delivered**: {sizes.callbacks:,} due deliveries, claimed, signed, sent to one
+  keep-alive receiver and recorded by one dispatcher with everything on. Beside it an aiohttp
+  session signs and posts the same bodies with as many requests under way ({_in_flight(sizes)})
+  and records nothing; **callbacks sent** is our own client doing just that.
+- **commit to first byte**: from before an event's commit until its request is at the receiver,
+  {callbacks.OFFERED:,} events a second committed {callbacks.OFFERED_TOGETHER} at a time for
+  {sizes.offered_seconds:g} s, however the dispatcher beside fares. Aims: p50 50 ms, p99 500 ms.
 """
+
+
+def _in_flight(sizes: Sizes) -> str:
+    return " and ".join(str(callbacks.in_flight(endpoints)) for endpoints in sizes.endpoints)
 
 
 def _recorded() -> str:
@@ -104,7 +121,7 @@ def _recorded() -> str:
   root. Aims for the dense block 702,861: 60 MB/s, 25 MB/s with witnesses, three times ElectrumX."""
 
 
-def _all(figures: Iterator[Figure]) -> list[Figure]:
+def _all(figures: Iterator[Figure | Delay]) -> list[Figure | Delay]:
     return list(figures)
 
 

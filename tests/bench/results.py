@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Final
@@ -75,6 +75,33 @@ class Figure:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """Milliseconds that half and all but one in a hundred took at most, at a rate a second."""
+
+    rate: float
+    median: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """How long something took in each round, while so many a second were asked for."""
+
+    name: str
+    asked: float
+    rounds: Sequence[Delays]
+
+    def row(self) -> list[str]:
+        return [
+            self.name,
+            f"{median(each.median for each in self.rounds):.1f} ms",
+            f"{median(each.p99 for each in self.rounds):.1f} ms",
+            f"{max(each.p99 for each in self.rounds):.1f} ms",
+            f"{median(each.rate for each in self.rounds):,.0f}/s of {self.asked:,.0f}/s",
+        ]
+
+
 HEADINGS: Final = (
     "figure",
     "median",
@@ -86,13 +113,19 @@ HEADINGS: Final = (
     "its CPU ms",
     "peak RSS MB",
 )
+DELAY_HEADINGS: Final = ("figure", "p50", "p99", "worst p99", "at")
 
 
-def aligned(rows: Sequence[Sequence[str]], *, markdown: bool = False) -> str:
-    """The rows under HEADINGS: text in columns, figures flush right."""
-    table = [list(HEADINGS), *map(list, rows)]
-    widths = [max(len(row[at]) for row in table) for at in range(len(HEADINGS))]
-    text = (0, 3)  # columns
+def aligned(
+    rows: Sequence[Sequence[str]],
+    headings: Sequence[str] = HEADINGS,
+    *,
+    text: Collection[int] = (0, 3),
+    markdown: bool = False,
+) -> str:
+    """The rows under their headings: the columns of `text` flush left, figures flush right."""
+    table = [list(headings), *map(list, rows)]
+    widths = [max(len(row[at]) for row in table) for at in range(len(headings))]
     lines = [
         [cell.ljust(w) if at in text else cell.rjust(w) for at, (cell, w) in enumerate(cells)]
         for cells in ([*zip(row, widths, strict=True)] for row in table)

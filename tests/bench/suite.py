@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from tests.bench import engine
 from tests.bench.blocks import MAINNET, Shape, make_chain, watched_addresses
@@ -25,25 +25,31 @@ class Sizes:
 
     blocks: int  # sparse
     dense_blocks: int
-    callback_blocks: int  # dense; fewer than the confirmations, so that each deposit has one event
     utxo_blocks: int
+    callbacks: int  # delivered, or sent
+    offered_seconds: float  # that events are committed at an even pace
     rounds: int
     watched: int = 10_000  # addresses
     shape: Shape = MAINNET
     utxo_transactions: int = 2500  # a block
     parse_seconds: float = 1.0  # that one recorded block is read again and again
+    endpoints: tuple[int, ...] = (10, 5000)  # among which callbacks are dealt out
 
 
-FULL: Final = Sizes(blocks=200, dense_blocks=32, callback_blocks=11, utxo_blocks=60, rounds=3)
-QUICK: Final = Sizes(blocks=60, dense_blocks=8, callback_blocks=4, utxo_blocks=20, rounds=1)
+FULL: Final = Sizes(
+    blocks=200, dense_blocks=32, utxo_blocks=60, callbacks=20_000, offered_seconds=10.0, rounds=3
+)
+QUICK: Final = Sizes(
+    blocks=60, dense_blocks=8, utxo_blocks=20, callbacks=5_000, offered_seconds=3.0, rounds=1
+)
+
+T = TypeVar("T")
 
 
 class Alone(Protocol):
     """How a measurement is run: in a process of its own."""
 
-    def __call__(
-        self, measure: Callable[..., Coroutine[Any, Any, Run]], *arguments: object
-    ) -> Run: ...
+    def __call__(self, measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T: ...
 
 
 class Suite:
