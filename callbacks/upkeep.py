@@ -7,7 +7,7 @@ that lock what they change, and what is left over is found by the next round.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,10 +38,10 @@ JOBS: Final = (
 )
 
 
-async def run(pool: asyncpg.Pool, stop: asyncio.Event) -> None:
+async def run(pool: asyncpg.Pool, stop: asyncio.Event, jobs: Sequence[Job] = JOBS) -> None:
     """Do the jobs, each at its pace, until `stop`; what is in hand then is rolled back."""
     async with asyncio.TaskGroup() as tasks:
-        running = [tasks.create_task(_repeat(pool, job)) for job in JOBS]
+        running = [tasks.create_task(_repeat(pool, job)) for job in jobs]
         await stop.wait()
         for task in running:
             task.cancel()

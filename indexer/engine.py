@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import structlog
 
+from callbacks import upkeep
 from callbacks.api import ROUTES
 from callbacks.dispatcher import Dispatcher
 from indexer import config
@@ -99,6 +100,7 @@ class Engine:
             parts["dispatcher"] = Dispatcher(
                 self._installation.pool, self._installation.vault, self._settings.callbacks
             ).run(stop)  # which bounds its own end
+            parts["upkeep"] = _until(stop, upkeep.run(self._installation.pool, stop))
         # It lives until it is told to stop, whatever else there is to run.
         parts["database"] = self._database(stop)
         return parts
