@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import bz2
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -25,16 +28,18 @@ from indexer.chains.utxo_proof import (
 )
 from indexer.chains.utxo_script import addressable, p2pkh, witness_program
 from indexer.chains.utxo_wire import Malformed, compact_size
-from indexer.devnet.utxo_block import Input, count
+from indexer.devnet.utxo_block import Input, count, is_worked
 from tests.utxo_samples import (
     COINBASE,
     REGTEST,
     Recorded,
+    Sample,
     block,
     litecoin_block,
     of,
     prove,
     recorded,
+    simulated,
     spending,
     transaction,
 )
@@ -79,7 +84,7 @@ def test_ids_outputs_and_addresses_are_those_that_core_decodes(
     name: str, chain_fixtures: Path
 ) -> None:
     network = NETWORKS["btc", "mainnet"]
-    sample = Recorded(chain_fixtures / "bitcoin" / f"mainnet_{name}.raw", network)
+    sample = Recorded(network, chain_fixtures / "bitcoin" / f"mainnet_{name}.raw")
     found, codec = sample.proved(), UtxoCodec(network)
     witnessed = witness_ids(found)
     at = 0
@@ -119,12 +124,16 @@ def test_the_first_255_blocks_prove_and_link(chain_fixtures: Path) -> None:
 
 
 @pytest.mark.pitfall("P101")
-@pytest.mark.parametrize("sample", recorded("mainnet_2265985_mweb", "litecoin"))
-def test_a_litecoin_block_ends_where_its_extension_block_does(sample: Recorded) -> None:
+@pytest.mark.parametrize(
+    "sample", [*recorded("mainnet_2265985_mweb", "litecoin"), simulated("ltc")]
+)
+def test_a_litecoin_block_ends_where_its_extension_block_does(sample: Sample) -> None:
     raw, found = sample.raw, sample.proved()
     assert found.hogex
     assert found.scripts[found.outputs[-1]][:2] == b"\x58\x20"  # the pool: version 8, never ours
-    for cut in (1, 100, 5964, 5965):
+    inside = len(raw) - found.end
+    assert inside > 100
+    for cut in {1, 100, inside - 1, inside}:
         with pytest.raises(Malformed):
             parse_block(raw[:-cut], sample.network)
     with pytest.raises(Malformed):
@@ -142,17 +151,23 @@ def test_a_witness_is_hashed_without_the_mark_of_an_extension_block() -> None:
 
 
 @pytest.mark.pitfall("P102")
-@pytest.mark.parametrize("sample", recorded("*auxpow", "dogecoin"))
-def test_a_merge_mined_block_is_proved_by_its_parent(sample: Recorded) -> None:
+@pytest.mark.parametrize("sample", [*recorded("*auxpow", "dogecoin"), simulated("doge")])
+def test_a_merge_mined_block_is_proved_by_its_parent(sample: Sample) -> None:
     found = sample.proved()
     assert found.auxpow is not None
     with pytest.raises(NotProved, match="nobody worked"):  # its own hash alone is no proof
-        prove_work(found.header, None, NETWORKS["ltc", "mainnet"])
+        prove_work(found.header, None, replace(sample.network, auxpow=None))
     with pytest.raises(NotProved, match="without its parent"):
         prove_work(found.header, None, sample.network)
-    for wrong in _broken(found.auxpow):
+    bits = int.from_bytes(found.header[72:76], "little")
+    idle = (found.auxpow.parent[:76] + number.to_bytes(4, "little") for number in itertools.count())
+    unworked = next(each for each in idle if not is_worked(sample.network, each, bits))
+    for wrong in (*_broken(found.auxpow), found.auxpow._replace(parent=unworked)):
         with pytest.raises(NotProved):
             prove_work(found.header, wrong, sample.network)
+    elsewhere = found.header[:2] + b"\x63\0" + found.header[4:]
+    with pytest.raises(NotProved, match="another chain's"):
+        prove_work(elsewhere, found.auxpow, sample.network)
 
 
 def _broken(auxpow: AuxPow) -> list[AuxPow]:
@@ -170,25 +185,43 @@ def _broken(auxpow: AuxPow) -> list[AuxPow]:
         auxpow._replace(script=script[:mark] + bytes(30) + script[mark + 4 :]),
         auxpow._replace(script=script[: mark + 36 + 7]),
         auxpow._replace(script=script[: mark + 36] + b"\2" + script[mark + 37 :]),
-        auxpow._replace(parent=parent[:76] + bytes(4)),
         auxpow._replace(parent=parent[:2] + b"\x62\x00" + parent[4:]),
     ]
 
 
-@pytest.mark.pitfall("P96", "P100")
-@pytest.mark.parametrize("sample", recorded("*482683*", "bitcoin"))
-def test_no_byte_of_a_block_can_be_changed_or_left_out(sample: Recorded) -> None:
-    raw, expected = sample.raw, double_sha256(sample.raw[:80])
+def _spoiled(raw: bytes) -> Iterator[bytes]:
+    """A block broken off, a byte of it left out, a bit of it turned."""
     chance = Random(107)
     for _ in range(300):
         at = chance.randrange(len(raw))
-        for wrong in (
-            raw[:at],
-            raw[:at] + raw[at + 1 :],
-            raw[:at] + bytes((raw[at] ^ 1 << chance.randrange(8),)) + raw[at + 1 :],
-        ):
-            with pytest.raises((Malformed, NotProved)):
-                prove_block(parse_block(wrong, sample.network), expected, sample.network)
+        yield raw[:at]
+        yield raw[:at] + raw[at + 1 :]
+        yield raw[:at] + bytes((raw[at] ^ 1 << chance.randrange(8),)) + raw[at + 1 :]
+
+
+@pytest.mark.pitfall("P96", "P100")
+@pytest.mark.parametrize("sample", [*recorded("*482683*", "bitcoin"), simulated("btc")])
+def test_no_byte_of_a_block_can_be_changed_or_left_out(sample: Sample) -> None:
+    expected = double_sha256(sample.raw[:80])
+    for wrong in _spoiled(sample.raw):
+        with pytest.raises((Malformed, NotProved)):
+            prove_block(parse_block(wrong, sample.network), expected, sample.network)
+
+
+@pytest.mark.pitfall("P100", "P101", "P102")
+@pytest.mark.parametrize("sample", [simulated("ltc"), simulated("doge")])
+def test_what_no_hash_covers_changes_nothing_that_is_read(sample: Sample) -> None:
+    """The inside of an extension block, and what a merge-mined header says twice."""
+    honest, unnoticed = sample.proved(), 0
+    for wrong in _spoiled(sample.raw):
+        try:
+            found = parse_block(wrong, sample.network)
+            prove_block(found, double_sha256(honest.header), sample.network)
+        except (Malformed, NotProved):
+            continue
+        unnoticed += 1
+        assert (found.txids, found.scripts) == (honest.txids, honest.scripts)
+    assert unnoticed
 
 
 @pytest.mark.pitfall("P107")

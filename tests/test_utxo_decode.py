@@ -20,8 +20,6 @@ from tests.utxo_samples import (
     REGTEST,
     Recorded,
     block,
-    litecoin_block,
-    pool,
     prove,
     recorded,
     spending,
@@ -171,19 +169,16 @@ def test_what_a_coinbase_pays_matures_before_it_counts() -> None:
 
 @pytest.mark.pitfall("P88", "P101")
 def test_a_peg_out_is_a_transfer_that_matures_and_the_pool_is_none() -> None:
-    raw = litecoin_block(
-        pool((70, BOB.script), (0, BOB.script)), paying((30, BOB.script), by=CAROL)
-    )
-    found = prove(raw, LITECOIN)
+    chain = SimulatedUtxoChain(101, "ltc")
+    chain.pay(CAROL, (BOB.script, 30))
+    chain.peg_out((BOB.script, 70), (BOB.script, 0))
+    found = prove(chain.mine().raw, LITECOIN)
     assert found.hogex
     read = transfers(found, LITECOIN, Watching([NATIVE]))
-    assert [
-        (t.units, t.ordinal, t.sender, t.maturity) for t in read if t.recipient == BOB.script
-    ] == [
-        (30, 0, CAROL.script, 0),
-        (70, 1, None, 6),
+    assert [(t.recipient, t.units, t.ordinal, t.sender, t.maturity) for t in read] == [
+        (BOB.script, 30, 0, CAROL.script, 0),
+        (BOB.script, 70, 1, None, 6),
     ]
-    assert [t for t in read if t.units == 1000] == []
     assert [maturity(found, number, LITECOIN) for number in range(3)] == [100, 0, 6]
 
 

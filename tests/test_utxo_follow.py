@@ -16,7 +16,7 @@ from indexer.chains import Chain
 from indexer.chains.families import open_chain
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
-from indexer.devnet.utxo_wallet import Kind, UtxoWallet
+from indexer.devnet.utxo_wallet import SEGWIT, Kind, UtxoWallet
 from indexer.follower import Follower, Outcome
 from indexer.watchset import WatchSet
 
@@ -193,14 +193,36 @@ async def test_more_work_wins_not_more_blocks(pool: asyncpg.Pool) -> None:
         assert await w.states() == states
 
 
-@pytest.mark.pitfall("P89", "P92", "P93", "P97", "P98", "P99", "P109")
-async def test_after_traffic_and_reorgs_the_deposits_are_what_the_chain_paid(
+@pytest.mark.pitfall("P88", "P101")
+async def test_what_leaves_an_extension_block_matures_and_a_reorganisation_takes_it_back(
     pool: asyncpg.Pool,
 ) -> None:
-    async with world(pool) as w:
+    async with world(pool, "ltc") as w:
+        user = w.sim.wallet("user")
+        await w.watch(user)
+        await w.follow()
+        w.sim.peg_out((user.script, 7))
+        await w.mine(5)
+        assert await w.states() == [(7, "detected", None)]
+        w.sim.reorg(5, longer=1)  # what a miner made is in its own block alone
+        await w.follow()
+        assert await w.states() == [(7, "orphaned", None)]
+        w.sim.peg_out((user.script, 8))
+        await w.mine(6)
+        assert await w.states() == [(7, "orphaned", None), (8, "confirmed", None)]
+        assert await w.pool.fetchval("select max(required) from deposit") == 6
+
+
+@pytest.mark.parametrize("coin", ["btc", "ltc", "doge"])
+@pytest.mark.pitfall("P89", "P92", "P93", "P97", "P98", "P99", "P101", "P102", "P109")
+async def test_after_traffic_and_reorgs_the_deposits_are_what_the_chain_paid(
+    pool: asyncpg.Pool, coin: str
+) -> None:
+    async with world(pool, coin) as w:
         chance = Random(109)
-        payers = [w.sim.wallet(f"payer {n}", kind) for n, kind in enumerate(Kind)]
-        users = [w.sim.wallet(f"user {n}", kind) for n, kind in enumerate(Kind)]
+        kinds = [kind for kind in Kind if coin != "doge" or kind not in SEGWIT]
+        payers = [w.sim.wallet(f"payer {kind}", kind) for kind in kinds]
+        users = [w.sim.wallet(f"user {kind}", kind) for kind in kinds]
         await w.watch(*users)
         await w.follow()
         first, outcomes = w.sim.head.number + 1, set()
@@ -209,10 +231,13 @@ async def test_after_traffic_and_reorgs_the_deposits_are_what_the_chain_paid(
                 paid = chance.choices(users, k=chance.randint(1, 3))
                 outputs = [(user.script, chance.randrange(0, 10**16)) for user in paid]
                 w.sim.pay(chance.choice(payers), *outputs)
+            if coin == "ltc" and chance.random() < 0.3:
+                w.sim.peg_out((chance.choice(users).script, chance.randrange(1, 10**9)))
             w.sim.mine()
             depth = chance.randint(1, min(9, w.sim.head.number - first + 1))
             if number % 5 == 4:
-                recent = [t.hash for b in w.sim.branch()[-depth:] for t in b.transactions[1:]]
+                blocks = w.sim.branch()[-depth:]
+                recent = [tx.hash for block in blocks for tx in w.sim.transactions(block)]
                 gone, late = (set(chance.sample(recent, len(recent) // 4)) for _ in range(2))
                 w.sim.reorg(depth, longer=chance.randint(1, 2), cancel=gone, hold=late - gone)
             if number % 3:

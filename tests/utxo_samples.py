@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ import pytest
 from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_parse import RawBlock, parse_block
 from indexer.chains.utxo_proof import double_sha256, merkle_root, prove_block
-from indexer.chains.utxo_script import witness_program
 from indexer.devnet.utxo_block import (
     NO_OUTPOINT,
     Input,
@@ -26,6 +26,7 @@ from indexer.devnet.utxo_block import (
     count,
     mine,
 )
+from indexer.devnet.utxo_chain import SimulatedUtxoChain
 
 REGTEST: Final = NETWORKS["btc", "regtest"]
 _COINS: Final = {"bitcoin": "btc", "litecoin": "ltc", "dogecoin": "doge"}
@@ -33,11 +34,22 @@ _CHAINS: Final = {"testnet3": "testnet", "testnet4": "testnet"}
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A recorded raw block and its network."""
+class Sample(ABC):
+    """A raw block and its network."""
 
-    path: Path
     network: Parameters
+
+    @property
+    @abstractmethod
+    def raw(self) -> bytes: ...
+
+    def proved(self) -> RawBlock:
+        return prove(self.raw, self.network)
+
+
+@dataclass(frozen=True)
+class Recorded(Sample):
+    path: Path
 
     @property
     def raw(self) -> bytes:
@@ -51,8 +63,28 @@ class Recorded:
         transactions: list[dict[str, Any]] = by_hash["tx"]
         return transactions
 
-    def proved(self) -> RawBlock:
-        return prove(self.raw, self.network)
+
+@dataclass(frozen=True)
+class Simulated(Sample):
+    """The newest block of a chain in memory."""
+
+    chain: SimulatedUtxoChain
+
+    @property
+    def raw(self) -> bytes:
+        return self.chain.head.raw
+
+
+def simulated(coin: str) -> Any:
+    """A parameter: a merge-mined block where there are such, an extension block likewise."""
+    chain = SimulatedUtxoChain(102, coin)
+    payer, payee = chain.wallet("payer"), chain.wallet("payee").script
+    for _ in range(2):
+        chain.pay(payer, (payee, 1))
+        if chain.network.mweb:
+            chain.peg_out((payee, 2), (payee, 10**9))
+        chain.mine()
+    return pytest.param(Simulated(chain.network, chain), id=f"{coin}-simulated")
 
 
 def recorded(name: str = "*", coin: str = "*") -> list[Any]:
@@ -67,7 +99,7 @@ def recorded(name: str = "*", coin: str = "*") -> list[Any]:
             continue
         chain = path.stem.split("_")[0]
         network = NETWORKS[_COINS[path.parent.name], _CHAINS.get(chain, chain)]
-        found.append(pytest.param(Recorded(path, network), id=f"{network.coin}-{path.stem}"))
+        found.append(pytest.param(Recorded(network, path), id=f"{network.coin}-{path.stem}"))
     return found
 
 
@@ -107,13 +139,6 @@ def block(
 def of(*transactions: Transaction) -> bytes:
     """The same of just these, whatever they are."""
     return assemble(REGTEST, bytes(32), 1, transactions)
-
-
-def pool(*outputs: tuple[int, bytes], units: int = 1000) -> bytes:
-    """Litecoin's last transaction: pays its extension block first, then what leaves it."""
-    paid = [(units, witness_program(8, bytes(32))), *outputs]
-    plain = transaction([spending()], paid).raw
-    return plain[:4] + b"\0\x08" + plain[4:-4] + b"\0" + plain[-4:]
 
 
 def litecoin_block(last: bytes, *others: Transaction) -> bytes:

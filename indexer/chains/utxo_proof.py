@@ -66,6 +66,8 @@ def prove_work(header: bytes, auxpow: AuxPow | None, network: Parameters) -> Non
     if network.auxpow is not None and int.from_bytes(header[:4], "little") & AUXPOW:
         if auxpow is None:
             raise NotProved("a merge-mined header comes without its parent's work")
+        if int.from_bytes(header[:4], "little") >> 16 != network.auxpow:
+            raise NotProved("a merge-mined header is another chain's")
         prove_auxpow(double_sha256(header), auxpow, network.auxpow)
         mined = auxpow.parent
     if int.from_bytes(work_hash(mined, scrypt=network.scrypt), "little") > goal:
@@ -165,12 +167,12 @@ def _is_coinbase(raw: bytes, start: int) -> bool:
 
 def prove_auxpow(block_hash: bytes, auxpow: AuxPow, chain_id: int) -> None:
     """Raises NotProved unless the parent block's work was done for this block as well."""
-    root = _fold(block_hash, auxpow.chain_branch, auxpow.chain_position)[::-1]
+    root = fold(block_hash, auxpow.chain_branch, auxpow.chain_position)[::-1]
     if auxpow.position != 0 or len(auxpow.chain_branch) > CHAIN_BRANCH:
         raise NotProved("a merge-mined header's path to its parent's coinbase is not one")
     if int.from_bytes(auxpow.parent[:4], "little") >> 16 == chain_id:
         raise NotProved("a merge-mined header's parent is of the same chain")
-    if _fold(auxpow.coinbase, auxpow.branch, auxpow.position) != auxpow.parent[36:68]:
+    if fold(auxpow.coinbase, auxpow.branch, auxpow.position) != auxpow.parent[36:68]:
         raise NotProved("a merge-mined header's parent does not have that coinbase")
     script = auxpow.script
     at, mark = script.find(root), script.find(MERGED_MINING)
@@ -186,18 +188,19 @@ def prove_auxpow(block_hash: bytes, auxpow: AuxPow, chain_id: int) -> None:
     height, nonce = len(auxpow.chain_branch), int.from_bytes(tail[4:], "little")
     if int.from_bytes(tail[:4], "little") != 1 << height:
         raise NotProved("a parent's coinbase names another number of merge-mined chains")
-    if auxpow.chain_position != _slot(nonce, chain_id, height):
+    if auxpow.chain_position != slot(nonce, chain_id, height):
         raise NotProved("a merge-mined header stands where another chain's should")
 
 
-def _slot(nonce: int, chain_id: int, height: int) -> int:
+def slot(nonce: int, chain_id: int, height: int) -> int:
     """Where a chain's block must stand, so that one work counts once per chain."""
     number = (nonce * 1103515245 + 12345) & 0xFFFFFFFF
     number = ((number + chain_id) * 1103515245 + 12345) & 0xFFFFFFFF
     return number % (1 << height)
 
 
-def _fold(leaf: bytes, branch: Sequence[bytes], index: int) -> bytes:
+def fold(leaf: bytes, branch: Sequence[bytes], index: int) -> bytes:
+    """The root of a tree, from one leaf and the hashes beside its path."""
     for other in branch:
         leaf = double_sha256(other + leaf if index & 1 else leaf + other)
         index >>= 1

@@ -39,6 +39,7 @@ class Output:
 class Transaction:
     inputs: tuple[Input, ...]
     outputs: tuple[Output, ...]
+    closing: bool = False  # Litecoin's last: to and from its extension block
     raw: bytes = field(init=False)
     txid: bytes = field(init=False)  # in the order of the hash function
 
@@ -52,13 +53,21 @@ class Transaction:
         stacks = b"".join(
             count(len(i.witness)) + b"".join(map(sized, i.witness)) for i in self.inputs
         )
-        raw = start + b"\0\1" + body + stacks + end if self.witnessed else bare
+        if self.closing:
+            raw = start + b"\0\x08" + body + b"\0" + end
+        else:
+            raw = start + b"\0\1" + body + stacks + end if self.witnessed else bare
         object.__setattr__(self, "raw", raw)
         object.__setattr__(self, "txid", double_sha256(bare))
 
     @property
     def witnessed(self) -> bool:
         return any(each.witness for each in self.inputs)
+
+    @property
+    def wtxid(self) -> bytes:
+        """What the coinbase commits to."""
+        return self.txid if self.closing else double_sha256(self.raw)
 
     @property
     def hash(self) -> bytes:
@@ -87,7 +96,7 @@ def coinbase(
     script = sized(number) + sized(extra)
     if not any(tx.witnessed for tx in others):
         return Transaction((Input(NO_OUTPOINT, script),), (reward,))
-    leaves = [bytes(32), *(double_sha256(tx.raw) for tx in others)]
+    leaves = [bytes(32), *(tx.wtxid for tx in others)]
     commitment = COMMITMENT + double_sha256(merkle_root(leaves) + RESERVED)
     return Transaction((Input(NO_OUTPOINT, script, (RESERVED,)),), (reward, Output(0, commitment)))
 
@@ -100,9 +109,17 @@ def assemble(
     bits: int | None = None,
 ) -> bytes:
     """A mined block's bytes; `parent` as hashed, `bits` the network's easiest unless said."""
-    root = merkle_root([tx.txid for tx in transactions])
-    header = mine(network, parent + root + time.to_bytes(4, "little"), bits=bits)
-    return header + count(len(transactions)) + b"".join(tx.raw for tx in transactions)
+    return mine(network, middle(parent, time, transactions), bits=bits) + body(transactions)
+
+
+def middle(parent: bytes, time: int, transactions: Sequence[Transaction]) -> bytes:
+    """What stands in a header between its version and its bits."""
+    return parent + merkle_root([tx.txid for tx in transactions]) + time.to_bytes(4, "little")
+
+
+def body(transactions: Sequence[Transaction]) -> bytes:
+    """What follows the header."""
+    return count(len(transactions)) + b"".join(tx.raw for tx in transactions)
 
 
 def mine(
@@ -111,9 +128,13 @@ def mine(
     """A header around parent, root and time that has its work done."""
     bits = network.easiest if bits is None else bits
     start = version.to_bytes(4, "little") + middle + bits.to_bytes(4, "little")
-    goal = target(bits)
     for nonce in range(NONCES):
         header = start + nonce.to_bytes(4, "little")
-        if int.from_bytes(work_hash(header, scrypt=network.scrypt), "little") <= goal:
+        if is_worked(network, header, bits):
             return header
     raise ValueError("only a regtest's work can be done here")
+
+
+def is_worked(network: Parameters, header: bytes, bits: int) -> bool:
+    """Whether a header's own hash meets a target."""
+    return int.from_bytes(work_hash(header, scrypt=network.scrypt), "little") <= target(bits)

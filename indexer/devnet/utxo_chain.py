@@ -14,8 +14,10 @@ from indexer.chains.utxo_network import NETWORKS
 from indexer.chains.utxo_parse import HEADER_BYTES
 from indexer.chains.utxo_proof import double_sha256, work
 from indexer.devnet.chain import MemoryChain, unix_clock
-from indexer.devnet.utxo_block import Input, Output, Transaction, assemble, coinbase
+from indexer.devnet.utxo_auxpow import merge_mine
+from indexer.devnet.utxo_block import Input, Output, Transaction, body, coinbase, middle, mine
 from indexer.devnet.utxo_genesis import genesis
+from indexer.devnet.utxo_mweb import close
 from indexer.devnet.utxo_wallet import Kind, UtxoWallet
 
 CHAIN: Final = "regtest"
@@ -29,6 +31,7 @@ class Block:
     """A mined block. Hashes as they are shown."""
 
     number: int
+    header: bytes  # with a parent's work, where it was merge-mined
     raw: bytes
     hash: bytes
     parent: bytes
@@ -38,14 +41,16 @@ class Block:
 
 
 class SimulatedUtxoChain(MemoryChain[Block, Transaction]):
-    """A coin's regtest."""
+    """A coin's regtest. Of Dogecoin's blocks every other one is merge-mined."""
 
     def __init__(self, seed: int, coin: str = "btc", clock: Callable[[], int] = unix_clock) -> None:
         super().__init__(seed, clock)
         self.network = NETWORKS[coin, CHAIN]
         self._wallets: dict[bytes, UtxoWallet] = {}  # who can spend an outpoint
+        self._leaving: list[Output] = []  # paid out of Litecoin's next extension block
         self._coins = 0
-        self._add(genesis(coin), [])
+        first = genesis(coin)
+        self._add(first[:HEADER_BYTES], first[HEADER_BYTES:], [])
 
     # ---------------------------------------------------------------- who and what exists
 
@@ -89,10 +94,16 @@ class SimulatedUtxoChain(MemoryChain[Block, Transaction]):
         """The same by one coin of one payer, with change."""
         return self.send([self.coin(payer)], *outputs, (payer.script, COIN_UNITS))
 
+    def peg_out(self, *outputs: tuple[bytes, int]) -> None:
+        """Let the next block pay these out of Litecoin's extension block."""
+        if not self.network.mweb:
+            raise ValueError("this chain has no extension blocks")
+        self._leaving += [Output(units, script) for script, units in outputs]
+
     # ---------------------------------------------------------------- blocks
 
     def transactions(self, block: Block) -> Sequence[Transaction]:
-        return block.transactions[1:]
+        return [tx for tx in block.transactions[1:] if not tx.closing]
 
     def mine(
         self, pick: Collection[bytes] | None = None, reward: bytes = ANYONE, bits: int | None = None
@@ -112,21 +123,34 @@ class SimulatedUtxoChain(MemoryChain[Block, Transaction]):
         return Transaction(inputs, (Output(1, ANYONE),))
 
     def _append(self, mined: Sequence[Transaction], reward: bytes, bits: int | None) -> None:
+        number, others, extension = self.head.number + 1, list(mined), b""
+        if self._leaving:
+            closing, extension = close(number, self._leaving, self._rng)
+            self._leaving = []
+            others.append(closing)
         extra = self._rng.randbytes(8)  # makes siblings differ
-        first = coinbase(self.head.number + 1, extra, Output(REWARD, reward), mined)
+        transactions = [coinbase(number, extra, Output(REWARD, reward), others), *others]
         moment = max(self._clock(), self.head.time + 1)
-        raw = assemble(self.network, self.head.hash[::-1], moment, [first, *mined], bits)
-        self._add(raw, [first, *mined])
+        header = self._header(number, middle(self.head.hash[::-1], moment, transactions), bits)
+        self._add(header, body(transactions) + extension, transactions)
 
-    def _add(self, raw: bytes, transactions: Sequence[Transaction]) -> None:
+    def _header(self, number: int, between: bytes, bits: int | None) -> bytes:
+        chain_id = self.network.auxpow
+        if chain_id is None or number % 2:
+            return mine(self.network, between, bits=bits)
+        bits = self.network.easiest if bits is None else bits
+        return merge_mine(self.network, chain_id, between, bits, self._rng)
+
+    def _add(self, header: bytes, rest: bytes, transactions: Sequence[Transaction]) -> None:
         before = self._branch[-1].work if self._branch else 0
         block = Block(
             number=len(self._branch),
-            raw=raw,
-            hash=double_sha256(raw[:HEADER_BYTES])[::-1],
-            parent=raw[4:36][::-1],
-            time=int.from_bytes(raw[68:72], "little"),
-            work=before + work(raw[:HEADER_BYTES]),
+            header=header,
+            raw=header + rest,
+            hash=double_sha256(header[:HEADER_BYTES])[::-1],
+            parent=header[4:36][::-1],
+            time=int.from_bytes(header[68:72], "little"),
+            work=before + work(header[:HEADER_BYTES]),
             transactions=transactions,
         )
         self._branch.append(block)

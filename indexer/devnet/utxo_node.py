@@ -13,7 +13,6 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from indexer.chains.utxo_parse import HEADER_BYTES
 from indexer.devnet.loopback import Loopback
 from indexer.devnet.utxo_chain import CHAIN, Block, SimulatedUtxoChain
 
@@ -123,7 +122,7 @@ class UtxoNode(Loopback):
     def _header(self, name: object, verbose: bool = True) -> str | Json:
         block = self._known(name)
         if not verbose:
-            return block.raw[:HEADER_BYTES].hex()
+            return block.header.hex()
         confirmations = -1
         if self.chain.is_canonical(block):
             confirmations = self.chain.head.number - block.number + 1
