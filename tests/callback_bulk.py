@@ -66,32 +66,34 @@ def endpoint_of(account: str) -> str:
     return make_id("ep_", account)
 
 
-async def deposits(connection: Connection, account: str, first: int, count: int) -> list[str]:
-    """The ids of so many deposits of an account; `first` keeps calls apart."""
-    rows = await connection.fetch(
+async def deposits(connection: Connection, accounts: Sequence[str], first: int) -> list[str]:
+    """The ids of new deposits, one for each of these accounts; `first` keeps calls apart."""
+    numbers = range(first, first + len(accounts))
+    ids = [make_id("dep_", account, str(n)) for account, n in zip(accounts, numbers, strict=True)]
+    await connection.execute(
         """
         insert into deposit (id, account, network, tx, address, asset, ordinal, coin, units, height,
                              hash, time, required, first_state, state, sequence, counts)
-        select 'dep_' || md5($1 || '/' || n), $1, $2, decode(lpad(to_hex(n), 64, '0'), 'hex'),
-               '\\x01', '', 0, $3, 1, 1, decode(repeat('00', 32), 'hex'), clock(), 1, 'detected',
-               'detected', 1, '{0,0,0,0,0,0}'
-          from generate_series($4::integer, $4::integer + $5 - 1) n
-        returning id
+        select id, account, $4, decode(lpad(to_hex(n), 64, '0'), 'hex'), '\\x01', '', 0, $5, 1, 1,
+               decode(repeat('00', 32), 'hex'), clock(), 1, 'detected', 'detected', 1,
+               '{0,0,0,0,0,0}'
+          from unnest($1::text[], $2::text[], $3::bigint[]) d (id, account, n)
         """,
-        account,
+        ids,
+        accounts,
+        numbers,
         NETWORK,
         COIN,
-        first,
-        count,
     )
-    return [row["id"] for row in rows]
+    return ids
 
 
 _EVENTS: Final = """
     with given as (
-        select d.account, d.id as deposit, g.sequence,
-               row_number() over (partition by d.account order by g.sequence, d.id) as nth
-          from unnest($1::text[], $2::integer[]) g (deposit, sequence)
+        select d.account, g.id, d.id as deposit, g.sequence,
+               row_number() over (partition by d.account order by g.nth) as nth
+          from unnest($1::text[], $2::text[], $3::integer[]) with ordinality
+                 as g (id, deposit, sequence, nth)
           join deposit d on d.id = g.deposit
     ), counted as (
         select account, count(*) as events from given group by account
@@ -101,20 +103,20 @@ _EVENTS: Final = """
         returning a.id as account, a.position - counted.events as before
     )
     insert into event (account, position, id, deposit, sequence, type, body, created_at)
-    select account, before + nth, 'evt_' || md5(deposit || '/' || sequence), deposit, sequence,
-           'deposit.detected',
+    select account, before + nth, id, deposit, sequence, 'deposit.detected',
            convert_to(json_build_object(
-               'type', 'deposit.detected', 'padding', repeat('x', $3),
+               'type', 'deposit.detected', 'padding', repeat('x', $4),
                'data', json_build_object('id', deposit, 'sequence', sequence))::text, 'UTF8'),
            clock()
       from given join place using (account)
-    returning id
 """
 
 
-async def events(pool: asyncpg.Pool, which: Sequence[tuple[str, int]]) -> None:
-    """Events by deposit and sequence, and their deliveries, in one transaction."""
+async def events(pool: asyncpg.Pool, which: Sequence[tuple[str, int]]) -> list[str]:
+    """The ids of new events by deposit and sequence; with their deliveries, in one transaction."""
+    ids = [make_id("evt_", deposit, str(sequence)) for deposit, sequence in which]
     deposits, sequences = [deposit for deposit, _ in which], [number for _, number in which]
     async with pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(_EVENTS, deposits, sequences, PADDING)
-        await connection.execute("select make_deliveries($1)", [row["id"] for row in rows])
+        await connection.execute(_EVENTS, ids, deposits, sequences, PADDING)
+        await connection.execute("select make_deliveries($1)", ids)
+    return ids

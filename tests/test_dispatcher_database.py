@@ -41,7 +41,7 @@ async def full_hands(
     async with witness() as shops:
         shops.know(await bulk.endpoints(pool, vault, {name: shops.url(name) for name in accounts}))
         for account in accounts:
-            made = await bulk.deposits(pool, account, 0, DEPOSITS)
+            made = await bulk.deposits(pool, [account] * DEPOSITS, 0)
             await bulk.events(pool, [(name, 1) for name in made])
         shops.answering.clear()
         async with dispatchers(1, folder, dsn, SECRET_KEY, LIMITS) as [process]:

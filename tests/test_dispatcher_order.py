@@ -74,7 +74,7 @@ class Life:
                 break
             account = self._random.choice(ACCOUNTS)
             async with self._reachable:
-                names = await bulk.deposits(self._pool, account, batch * TOGETHER, TOGETHER)
+                names = await bulk.deposits(self._pool, [account] * TOGETHER, batch * TOGETHER)
             for sequence in range(1, STEPS + 1):
                 self._random.shuffle(names)
                 async with self._reachable:
