@@ -167,6 +167,8 @@ create table coin (
     confirmations    integer check (confirmations >= 1),
     tiers            jsonb not null default '[]',  -- [{"upTo": "base units", "confirmations": n}], rising
     cap              numeric(78, 0) check (cap >= 0),
+    -- What came must show in the address's balance (tokens of EVM networks).
+    balance_check    boolean not null default false check (not balance_check or asset <> ''),
     kept             jsonb not null default '{}',  -- settings of back offices: never acted on
     created_at       timestamptz not null default clock(),
     unique (network, asset),
@@ -197,6 +199,22 @@ create index on watched_address (network) where state = 'pending';
 create index on watched_address (network, changed_version);
 create index on watched_address (account, network, reference);
 create index on watched_address (account, created_at desc, id desc);
+
+create type import_state as enum ('receiving', 'registering', 'done', 'failed');  -- in this order
+
+-- How far an import of addresses is. `done` commits with the addresses themselves.
+create table address_import (
+    id          bigint generated always as identity primary key,
+    account     text not null references account,
+    network     text not null,
+    state       import_state not null default 'receiving',
+    rows        bigint not null default 0,  -- read and checked
+    registered  bigint not null default 0,
+    error       text,
+    created_at  timestamptz not null default clock(),
+    updated_at  timestamptz not null default clock()
+);
+create index on address_import (account, created_at desc, id desc);
 
 -- A watch-only wallet: addresses come of it in the order of their index, one a reference.
 create table wallet (

@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from indexer.api.auth import KEY_HEADER
 from indexer.api.errors import ENVELOPED, REQUEST_ID_HEADER
 from indexer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
-from indexer.api.operation import CREATED, SWITCHED, Operation
+from indexer.api.operation import SWITCHED, Operation
 
 REF: Final = "#/components/schemas/{model}"
 KEY_SCHEME: Final = "key"
@@ -108,6 +108,9 @@ def _operation(
     if operation.has_body:
         content = {"application/json": {"schema": schemas[_body_key(operation)]}}
         described["requestBody"] = {"required": operation.needs_body, "content": content}
+    if operation.streams:
+        streamed = {kind: {"schema": {"type": "string"}} for kind in operation.streams}
+        described["requestBody"] = {"required": True, "content": streamed}
     return described
 
 
@@ -117,7 +120,7 @@ def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[di
     if operation.needs is not None:
         yield from _query(operation.query, components)
     yield _header(REQUEST_ID_HEADER, r"^[A-Za-z0-9._-]{1,64}$")
-    if operation.status == CREATED and operation.method == hdrs.METH_POST:
+    if operation.creates:
         yield _header(IDEMPOTENCY_HEADER, r"^[!-~]{1,255}$")
 
 
@@ -162,9 +165,9 @@ def _refusals(operation: Operation) -> set[int]:
     found = {400, 500, 503, *operation.refuses}
     if operation.needs is not None:
         found |= {401, 403, 404, 429}  # 404: for an admin's ?account= too
-    if operation.has_body:
+    if operation.has_body or operation.streams:
         found |= {413, 415}
-    if operation.status == CREATED and operation.method == hdrs.METH_POST:
+    if operation.creates:
         found |= {409, 422}
     return found
 

@@ -98,11 +98,17 @@ class Operation:
     status: int
     tag: str
     refuses: tuple[int, ...]
+    streams: tuple[str, ...]  # media types of a body that the handler reads as it comes
     run: Callable[..., Awaitable[Any]] = field(compare=False)
 
     @property
     def changes(self) -> bool:
         return self.method != hdrs.METH_GET
+
+    @property
+    def creates(self) -> bool:
+        """Whether a repeat under the same Idempotency-Key is answered from what was kept."""
+        return self.method == hdrs.METH_POST and self.status == CREATED and not self.streams
 
     @property
     def has_body(self) -> bool:
@@ -126,7 +132,9 @@ class Operation:
         if self.has_body and self.takes is not None:
             given = request.body_exists or self.needs_body
             taken = await read_body(request, self.takes) if given else self.takes()
-        idempotency = await Idempotency.of(request) if self.status == CREATED else None
+        if self.streams and request.content_type not in self.streams:
+            raise Problem(415, f"the body must be one of: {', '.join(self.streams)}")
+        idempotency = await Idempotency.of(request) if self.creates else None
         if idempotency is not None and (kept := await idempotency.kept(context_of(request).pool)):
             return kept.response()
         async with AsyncExitStack() as exits:
@@ -163,6 +171,7 @@ class Routes:
         takes: type[T],
         status: int = 200,
         refuses: tuple[int, ...] = (),
+        streams: tuple[str, ...] = (),
     ) -> Callable[[HandleWith[T, A]], HandleWith[T, A]]: ...
 
     @overload
@@ -188,6 +197,7 @@ class Routes:
         takes: type[BaseModel] | None = None,
         status: int = 200,
         refuses: tuple[int, ...] = (),
+        streams: tuple[str, ...] = (),
     ) -> Callable[[Any], Any]:
         """Declares a handler: `takes` is its body (a Body) or its query string (a Query).
 
@@ -196,7 +206,9 @@ class Routes:
 
         def declare(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
             self._operations.append(
-                Operation(method, path, needs, takes, answer, status, self._tag, refuses, run)
+                Operation(
+                    method, path, needs, takes, answer, status, self._tag, refuses, streams, run
+                )
             )
             return run
 

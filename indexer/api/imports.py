@@ -1,0 +1,201 @@
+"""`/v1/addresses/import`: addresses by the million, streamed; all of them show at once."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from typing import Any, Final, Literal
+
+import asyncpg
+from aiohttp import web
+from typing_extensions import TypedDict
+
+from indexer.api.errors import Problem
+from indexer.api.inputs import FilterText, Query
+from indexer.api.operation import Call, Routes
+from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.shapes import Time
+from indexer.bulk import LINES, Spool, TooBad
+from indexer.coverage import Registered, register_addresses
+from indexer.model import Refused, Unavailable, format_time
+
+MAX_BYTES: Final = 2 * 1024**3  # of a file
+SAID_SECONDS: Final = 1.0  # between two notes of how far an import is
+IN_MEMORY: Final = 8 * 1024 * 1024  # bytes of a file that stay off the disk
+CHUNK: Final = 10_000  # addresses of one statement
+IDLE_SECONDS: Final = 30.0  # without a byte, after which an import is given up
+
+routes = Routes("Addresses")
+
+
+class ImportQuery(Query):
+    network: FilterText
+    callbacks: bool = True
+    account: FilterText | None = None
+
+
+class Imported(TypedDict):
+    id: str
+    created: int
+    existing: int
+    coveredFrom: int | None
+
+
+class Import(TypedDict):
+    """`rows` are read, `registered` are on their way to be watched, all at once at `done`."""
+
+    id: str
+    network: str
+    state: Literal["receiving", "registering", "done", "failed"]
+    rows: int
+    registered: int
+    error: str | None
+    createdAt: Time
+    updatedAt: Time
+
+
+@routes.operation(
+    "POST",
+    "/v1/addresses/import",
+    needs="write",
+    takes=ImportQuery,
+    streams=tuple(LINES),
+    answer=Imported,
+    status=201,
+)
+async def import_addresses(call: Call, query: ImportQuery) -> Imported:
+    """Watch addresses from a file of CSV (address,reference,fromBlock,role) or JSON lines.
+
+    One bad line refuses them all. The same file again changes nothing.
+    """
+    account, context = await call.acting_account(), call.context
+    parse = LINES[call.request.content_type](context.codec(query.network).parse_address)
+    progress = await _Progress.begin(context.pool, account, query.network)
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+        spool = Spool(file, parse)
+        try:
+            await _receive(call, spool, progress)
+            done = await _register(call, account, query, spool, progress)
+        except (Problem, Refused, Unavailable, OSError, web.RequestPayloadError) as failure:
+            await progress.say(call.context.pool, "failed", spool.rows, error=str(failure))
+            raise
+        # With the addresses themselves: it is done when they show.
+        await progress.say(await call.begin(), "done", spool.rows, spool.rows)
+    return {
+        "id": str(progress.id),
+        "created": done.created,
+        "existing": done.existing,
+        "coveredFrom": done.covered_from if spool.rows else None,
+    }
+
+
+async def _receive(call: Call, spool: Spool, progress: _Progress) -> None:
+    """Read and check all of the body. Problem for what is wrong with it."""
+    size, content = 0, call.request.content
+    try:
+        while True:
+            try:
+                async with asyncio.timeout(IDLE_SECONDS):
+                    data = await content.readany()
+            except TimeoutError:
+                raise Problem(400, f"nothing came for {IDLE_SECONDS:.0f} s") from None
+            if not data:
+                break
+            size += len(data)
+            if size > MAX_BYTES:
+                raise Problem(413, f"a file has {MAX_BYTES} bytes at most")
+            spool.feed(data)
+            await progress.maybe("receiving", spool.rows)
+            await asyncio.sleep(0)  # checking takes its time: others get theirs
+        spool.end()
+    except TooBad as bad:
+        lines = [{"line": line.number, "error": line.error} for line in bad.lines]
+        raise Problem(400, str(bad), details=lines) from None
+
+
+async def _register(
+    call: Call, account: str, query: ImportQuery, spool: Spool, progress: _Progress
+) -> Registered:
+    created = existing = covered_from = 0
+    connection = await call.begin()
+    for chunk in spool.chunks(CHUNK):
+        done = await register_addresses(
+            connection, query.network, account, chunk, silent=not query.callbacks
+        )
+        created, existing = created + done.created, existing + done.existing
+        covered_from = max(covered_from, done.covered_from)
+        await progress.maybe("registering", spool.rows, created + existing)
+    return Registered(created, existing, covered_from)
+
+
+@routes.operation(
+    "GET", "/v1/addresses/imports", needs="read", takes=PageQuery, answer=Page[Import]
+)
+async def list_imports(call: Call, query: PageQuery) -> Page[Import]:
+    """List imports and how far each is, newest first."""
+    statement = Statement("select *, id::text as key from address_import")
+    if (account := await call.account()) is not None:
+        statement.where("account = ?", account)
+    text = statement.page(query, "created_at", "id", bigint)
+    rows = await call.context.pool.fetch(text, *statement.arguments)
+    return page(rows, query, "key", _import)
+
+
+def _import(row: Any) -> Import:
+    return {
+        "id": row["key"],
+        "network": row["network"],
+        "state": row["state"],
+        "rows": row["rows"],
+        "registered": row["registered"],
+        "error": row["error"],
+        "createdAt": format_time(row["created_at"]),
+        "updatedAt": format_time(row["updated_at"]),
+    }
+
+
+class _Progress:
+    """The row that says how far an import is, now and then."""
+
+    def __init__(self, pool: asyncpg.Pool, number: int) -> None:
+        self.id = number
+        self._pool = pool
+        self._said_at = float("-inf")
+
+    @classmethod
+    async def begin(cls, pool: asyncpg.Pool, account: str, network: str) -> _Progress:
+        number = await pool.fetchval(
+            "insert into address_import (account, network) values ($1, $2) returning id",
+            account,
+            network,
+        )
+        return cls(pool, number)
+
+    async def maybe(self, state: str, rows: int, registered: int = 0) -> None:
+        """Say it, unless that was just done."""
+        now = asyncio.get_running_loop().time()
+        if now - self._said_at >= SAID_SECONDS:
+            self._said_at = now
+            await self.say(self._pool, state, rows, registered)
+
+    async def say(
+        self,
+        database: asyncpg.Pool | asyncpg.Connection,
+        state: str,
+        rows: int,
+        registered: int = 0,
+        error: str | None = None,
+    ) -> None:
+        await database.execute(
+            """
+            update address_import
+               set state = $2::text::import_state, rows = $3, registered = $4, error = $5,
+                   updated_at = clock()
+             where id = $1
+            """,
+            self.id,
+            state,
+            rows,
+            registered,
+            error,
+        )
