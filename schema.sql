@@ -391,15 +391,24 @@ create index on endpoint (heartbeat_at) where heartbeat_at is not null and state
 -- afterwards. Without a row it is well.
 create table endpoint_health (
     endpoint       text primary key references endpoint on delete cascade,
-    failures       integer not null default 0,  -- in a row, of those that count against the endpoint
+    failures       integer not null default 0,  -- attempts in a row that failed
+    faults         integer not null default 0,  -- those that speak of the endpoint, not of a message
     failing_since  timestamptz,
     open_until     timestamptz,  -- the breaker: nothing but a probe is sent, and none before that
-    open_seconds   real,  -- how long it was opened last
+    open_seconds   integer,  -- how long it was opened last
     probed         text,  -- the deposit whose delivery was the last probe
-    room           smallint,  -- half-open: deliveries at once, doubled with each success
+    room           smallint,  -- half-open: deliveries at once, doubled with each that is answered
     paused_until   timestamptz,  -- by the receiver's Retry-After
     told           smallint not null default 0  -- warnings given of this failure
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- The processes that send, each as long as it says so: they share the endpoints among them, so that
+-- an endpoint's rate, connections and order of probes are in one hand. A hint, never a promise:
+-- deliveries are kept apart by their leases alone.
+create table dispatcher (
+    id       uuid primary key,
+    seen_at  timestamptz not null
+);
 
 -- Newest first signs first; an older one signs beside it until it expires.
 create table endpoint_secret (
@@ -410,9 +419,10 @@ create table endpoint_secret (
     primary key (endpoint, created_at)
 );
 
--- A live delivery: one event for one endpoint, not sent yet. A claim leases it by moving due_at into
--- the future under a fresh token; an outcome is taken only with that token. Finished ones move to
--- delivery_done in the settling statement, so that this table holds nothing but work.
+-- A live delivery: one event for one endpoint, not sent yet. A claim leases it for a while under a
+-- fresh token; an outcome is taken only with that token. No index knows of leases, so that a claim
+-- writes none. Finished ones move to delivery_done in the settling statement, so that this table
+-- holds nothing but work.
 create table delivery (
     id           bigint generated always as identity primary key,
     endpoint     text not null references endpoint on delete cascade,
@@ -425,11 +435,13 @@ create table delivery (
     answered     smallint not null default 0,  -- those charged that failed with an answer
     resent       boolean not null default false,  -- by a resend: waits for nobody, nobody for it
     lease_token  uuid,
+    leased_until timestamptz,  -- somebody else may claim it then
     last_error   text,
     last_status  smallint,
     created_at   timestamptz not null default clock(),
     unique (event, endpoint),
-    unique (endpoint, deposit, sequence)
+    unique (endpoint, deposit, sequence),
+    check ((lease_token is null) = (leased_until is null))
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index on delivery (endpoint, due_at, id);
 create index on delivery (endpoint, created_at, id);
@@ -498,35 +510,51 @@ create table resend (
 );
 create index on resend (endpoint, id);
 
--- Whether an endpoint asks for an event of a deposit. One expression without a subquery, so that it
--- becomes part of the statement that uses it.
+-- Whether one of an endpoint's patterns is that of a type of event. It and what uses it are single
+-- expressions without a subquery, so that they become part of the statement.
+create function matches(patterns text[], type text) returns boolean language sql immutable return
+    type like any (string_to_array(
+        replace(replace(array_to_string(patterns, ' '), '_', '\_'), '*', '%'), ' '));
+
+-- Whether an endpoint asks for an event of a deposit.
 create function asks_for(e endpoint, type text, d deposit, c coin) returns boolean
 language sql stable return
-    case when e.events is null then type <> 'deposit.finalized'
-         else type like any (string_to_array(
-                  replace(replace(array_to_string(e.events, ' '), '_', '\_'), '*', '%'), ' '))
-     end
+    case when e.events is null then type <> 'deposit.finalized' else matches(e.events, type) end
     and (e.networks is null or d.network = any (e.networks))
     and (e.coins is null or d.coin = any (e.coins))
     and (e.min_amount is null or d.units >= e.min_amount * power(10::numeric, c.decimals));
+
+-- Wakes, once the transaction is committed: dispatchers by the endpoints that have work, streams by
+-- any ring at all. Nothing is said where those are more than a payload holds, '-' where there are none.
+create function ring_bell(endpoints text[]) returns void language sql as $$
+    select pg_notify('depositd_bell', case when cardinality(endpoints) = 0 then '-'
+                                           when cardinality(endpoints) > 200 then ''
+                                           else array_to_string(endpoints, ' ') end)
+$$;
 
 -- Makes the deliveries of events that this transaction inserted: the one place where the indexer's
 -- events meet the callbacks' endpoints, so that neither package imports the other. The lock on an
 -- endpoint makes its deletion wait, or hides it from here when the deletion came first.
 create function make_deliveries(event_ids text[]) returns void language plpgsql as $$
+declare
+    endpoints text[];
 begin
-    insert into delivery (endpoint, event, deposit, sequence)
-    select e.id, v.id, v.deposit, v.sequence
-      from event v
-      join deposit d on d.id = v.deposit and not d.silent
-      join coin c on c.id = d.coin
-      join endpoint e on e.account = v.account
-     where v.id = any (event_ids)
-       and asks_for(e, v.type, d, c)
-     order by v.account, v.position, e.id
-       for key share of e
-        on conflict do nothing;
-    if found then
+    with made as (
+        insert into delivery (endpoint, event, deposit, sequence)
+        select e.id, v.id, v.deposit, v.sequence
+          from event v
+          join deposit d on d.id = v.deposit and not d.silent
+          join coin c on c.id = d.coin
+          join endpoint e on e.account = v.account
+         where v.id = any (event_ids)
+           and asks_for(e, v.type, d, c)
+         order by v.account, v.position, e.id
+           for key share of e
+            on conflict do nothing
+        returning endpoint
+    )
+    select coalesce(array_agg(distinct endpoint), '{}') into endpoints from made;
+    if cardinality(endpoints) > 0 then
         -- News of a deposit is worth trying what waits before it at once. A row that somebody holds
         -- is being tried right now; waiting for it would only hold up the indexer.
         update delivery set due_at = clock()
@@ -541,7 +569,7 @@ begin
                and earlier.lease_token is null and earlier.due_at > clock()
                for update of earlier skip locked);
     end if;
-    perform pg_notify('depositd_bell', '');  -- streams hear of events that nobody is called about
+    perform ring_bell(endpoints);  -- streams hear of events that nobody is called about
 end $$;
 
 -- Ends live deliveries without a further attempt; returns how many there were.

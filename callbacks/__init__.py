@@ -10,10 +10,18 @@ idle        connections between two requests
 sender      one POST over kept-alive connections
 answer      what came of it
 attempts    one attempt: sign, guard, send
-claims      the SQL of leases: claim, release
+claims      the SQL of leases: due, claim, probe, release
 outcomes    the SQL of settling, an attempt's row with it
-settler     outcomes into the database, in batches, kept while it is away
-dispatcher  the loop: claim, sign, send, settle
+verdict     what an answer means for its delivery and its endpoint
+health      an endpoint's breaker, pauses and warnings
+checkups    the SQL of health, and what the operator is told
+batches     things on their way into the database
+clock       the time that attempts are signed with
+members     the dispatchers at work, and whose an endpoint is
+lanes       what is in hand of an endpoint, its rate and its width
+traffic     the attempts under way
+claimer     when to claim, and for whom
+dispatcher  all of it put together
 endpoints   the SQL of endpoints: what owners set, secrets, what is held
 news        events of endpoints instead of deposits
 trial       an endpoint.test, sent at once

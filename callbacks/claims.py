@@ -1,16 +1,17 @@
-"""The SQL of claims: which due deliveries this process may send, and giving them back.
+"""The SQL of claims: who has work, which of it this process may send, and giving it back.
 
-A claim leases deliveries by moving `due_at` past the lease under a fresh token. Everything said of
-a leased delivery afterwards names that token: once the lease ran out and somebody else holds the
-delivery, it changes nothing. Rows that a statement must wait for are locked in the order of their
-ids; the others are skipped, so that no two statements can wait for each other.
+A claim leases deliveries for a while under a fresh token. Everything said of a leased delivery
+afterwards names that token: once the lease ran out and somebody else holds the delivery, it changes
+nothing. Rows that a statement must wait for are locked in the order of their ids; the others are
+skipped, so that no two statements can wait for each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import groupby
+from typing import Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -18,7 +19,6 @@ import asyncpg
 from callbacks.attempts import Message
 from indexer.database import unavailable_database
 
-CLAIM_ENDPOINTS: Final = 64  # that one claim takes from
 STATEMENT_SECONDS: Final = 10.0  # a claim or a settling that takes longer is given up and repeated
 
 
@@ -30,13 +30,32 @@ class Claim:
     token: UUID
     attempts: int  # charged before this one
     message: Message
+    probe: bool = False  # whether its endpoint's breaker is open
+    early: bool = False  # before its own time: it is not charged
+    ailing: bool = False  # its endpoint fared ill lately
 
 
-# Lanes: every endpoint with live deliveries and its oldest, found by skipping through the index.
-# Free slots are shared among the lanes that are due, so that a backlog is no reason to wait behind
-# it. A delivery whose deposit has an earlier one alive is not taken; that a later event can't be
-# committed before an earlier one (the deposit's row is locked by both) makes the check safe.
-_CLAIM: Final = """
+@dataclass(frozen=True, slots=True)
+class Lot:
+    """What one claim took of an endpoint, and how it is to be sent."""
+
+    endpoint: str
+    rate: float  # deliveries a second
+    concurrency: int  # attempts at once
+    claims: tuple[Claim, ...]
+    full: bool  # no more was asked for, so that there may be more
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What this process could send to an endpoint."""
+
+    busy: int  # deliveries that it has in hand
+    room: int  # further ones
+
+
+# Endpoints with live deliveries, and how old the oldest is: found by skipping through the index.
+_DUE: Final = """
     with recursive lane as (
         (select endpoint, due_at from delivery order by endpoint, due_at limit 1)
         union all
@@ -44,73 +63,166 @@ _CLAIM: Final = """
           from lane cross join lateral (
             select d.endpoint, d.due_at from delivery d
              where d.endpoint > lane.endpoint order by d.endpoint, d.due_at limit 1) next
-    ), open as (
-        select lane.endpoint, lane.due_at, $3 - coalesce(busy.used, 0) as room
-          from lane
-          join endpoint e on e.id = lane.endpoint and e.state = 'active'
-          left join unnest($4::text[], $5::integer[]) busy (endpoint, used)
-                 on busy.endpoint = lane.endpoint
-         where lane.due_at <= (select clock()) and coalesce(busy.used, 0) < $3
-         order by lane.due_at limit $6
-    ), share as (
-        select endpoint, due_at,
-               least(room, greatest(1, $2::integer / (count(*) over ())::integer)) as room
-          from open
-    ), picked as (
-        select due.id
-          from (select * from share order by due_at) share cross join lateral (
-            select d.id from delivery d
-             where d.endpoint = share.endpoint and d.due_at <= (select clock())
-               and not exists (select from delivery earlier
-                                where earlier.endpoint = d.endpoint
-                                  and earlier.deposit = d.deposit
-                                  and earlier.sequence < d.sequence)
-             order by d.due_at, d.id limit share.room
-               for update skip locked) due
-         limit $2
-    ), leased as (
-        update delivery d set lease_token = $1, due_at = clock() + make_interval(secs => $7)
-          from picked where d.id = picked.id
-        returning d.id, d.endpoint, d.event, d.requests, d.attempts
     )
-    select leased.*, v.body, e.url, e.headers,
-           array(select s.secret from endpoint_secret s
-                  where s.endpoint = e.id and (s.expires_at is null or s.expires_at > clock())
-                  order by s.created_at desc) as secrets
-      from leased join event v on v.id = leased.event join endpoint e on e.id = leased.endpoint
-     order by leased.id
+    select lane.endpoint, h.open_until is not null as probe
+      from lane
+      join endpoint e on e.id = lane.endpoint and e.state = 'active'
+      left join endpoint_health h on h.endpoint = lane.endpoint
+     where (lane.due_at <= (select clock()) or h.open_until is not null)
+       and (h.open_until is null or h.open_until <= (select clock()))
+       and (h.paused_until is null or h.paused_until <= (select clock()))
+     order by lane.due_at
 """
 
 
-async def claim(
-    pool: asyncpg.Pool,
-    slots: int,
-    per_endpoint: int,
-    busy: Mapping[str, int],
-    lease_seconds: float,
-) -> list[Claim]:
-    """Lease at most `slots` due deliveries, fairly among endpoints.
+async def due(pool: asyncpg.Pool) -> dict[str, bool]:
+    """The endpoints that may be sent something now, longest due first; True: only a probe.
 
-    `busy` counts what this process is sending to an endpoint now: with what is claimed it stays
-    within `per_endpoint`, and an endpoint with no room left is passed over. Raises Unavailable.
+    Raises Unavailable.
     """
+    with unavailable_database():
+        rows = await pool.fetch(_DUE, timeout=STATEMENT_SECONDS)
+    return {row["endpoint"]: row["probe"] for row in rows}
+
+
+# A delivery is free while nobody's lease is on it. It waits for no other, or is its deposit's
+# first: that a later event can't be committed before an earlier one (the deposit's row is locked by
+# both) makes the check safe.
+_FREE: Final = "(d.leased_until is null or d.leased_until <= (select clock()))"
+_FIRST: Final = """
+    (d.resent or not exists (
+        select from delivery earlier
+         where earlier.endpoint = d.endpoint and earlier.deposit = d.deposit
+           and earlier.sequence < d.sequence and not earlier.resent))
+"""
+_LEASE: Final = """
+    leased as (
+        update delivery d
+           set lease_token = $1, leased_until = clock() + make_interval(secs => $2)
+          from picked where d.id = picked.id
+        returning d.id, d.endpoint, d.event, d.requests, d.attempts, d.due_at > clock() as early
+    )
+    select leased.*, v.body, asked.url, asked.headers, asked.secrets, asked.rate_limit,
+           asked.concurrency, asked.ailing, asked.room
+      from leased
+      join asked on asked.endpoint = leased.endpoint
+      join event v on v.id = leased.event
+     order by leased.endpoint, leased.id
+"""
+_SECRETS: Final = """
+    array(select s.secret from endpoint_secret s
+           where s.endpoint = e.id and (s.expires_at is null or s.expires_at > clock())
+           order by s.created_at desc) as secrets
+"""
+# Free slots are shared among the endpoints that are asked for, so that a backlog is no reason to
+# wait behind it. What is claimed ahead is one more round of an endpoint's attempts; half-open,
+# nothing is.
+_CLAIM: Final = f"""
+    with asked as materialized (
+        select e.id as endpoint, e.url, e.headers, e.rate_limit,
+               least(e.concurrency, h.room) as concurrency, {_SECRETS},
+               h.endpoint is not null as ailing,
+               least(want.room, coalesce(h.room, 2 * e.concurrency) - want.busy,
+                     greatest(1, $3::integer / (count(*) over ())::integer)) as room
+          from unnest($4::text[], $5::integer[], $6::integer[]) want (endpoint, busy, room)
+          join endpoint e on e.id = want.endpoint and e.state = 'active'
+          left join endpoint_health h on h.endpoint = e.id
+         where h.open_until is null
+           and (h.paused_until is null or h.paused_until <= (select clock()))
+    ), picked as materialized (
+        select free.id
+          from asked cross join lateral (
+            select d.id from delivery d
+             where d.endpoint = asked.endpoint and d.due_at <= (select clock())
+               and {_FREE} and {_FIRST}
+             order by d.due_at, d.id limit greatest(0, asked.room)
+               for update skip locked) free
+         limit $3
+    ), {_LEASE}
+"""  # noqa: S608
+
+# The deposits take turns, whichever are due; where none is, the delivery that will be soonest.
+_PROBE: Final = f"""
+    with asked as materialized (
+        select e.id as endpoint, e.url, e.headers, e.rate_limit, 1 as concurrency, {_SECRETS},
+               true as ailing, 1 as room, h.probed
+          from endpoint_health h join endpoint e on e.id = h.endpoint and e.state = 'active'
+         where h.endpoint = any ($3) and h.open_until <= clock()
+           and (h.paused_until is null or h.paused_until <= clock())
+         order by h.endpoint
+           for update of h skip locked
+    ), picked as materialized (
+        select free.id, free.endpoint, free.deposit
+          from asked cross join lateral (
+            select p.id, p.endpoint, p.deposit from delivery p
+             where p.id = coalesce(
+                (select d.id from delivery d
+                  where d.endpoint = asked.endpoint and d.deposit > coalesce(asked.probed, '')
+                    and d.due_at <= (select clock()) and {_FREE} and {_FIRST}
+                  order by d.deposit, d.sequence limit 1),
+                (select d.id from delivery d
+                  where d.endpoint = asked.endpoint and {_FREE} and {_FIRST}
+                  order by d.due_at, d.id limit 1))
+               for update skip locked) free
+    ), noted as (
+        update endpoint_health h
+           set probed = coalesce(picked.deposit, ''),
+               open_until = clock() + make_interval(secs => h.open_seconds)
+          from picked where h.endpoint = picked.endpoint
+    ), {_LEASE}
+"""  # noqa: S608
+
+
+async def claim(
+    pool: asyncpg.Pool, wants: Mapping[str, Want], slots: int, lease_seconds: float
+) -> list[Lot]:
+    """Lease at most `slots` due deliveries, fairly among the endpoints in `wants`.
+
+    What an endpoint has in hand and is given together is at most two rounds of its attempts.
+    Endpoints that are held, open or have nothing due are passed over. Raises Unavailable.
+    """
+    if not wants:
+        return []
     token = uuid4()
     with unavailable_database():
         rows = await pool.fetch(
             _CLAIM,
             token,
-            slots,
-            per_endpoint,
-            list(busy),
-            list(busy.values()),
-            CLAIM_ENDPOINTS,
             lease_seconds,
+            slots,
+            list(wants),
+            [want.busy for want in wants.values()],
+            [want.room for want in wants.values()],
             timeout=STATEMENT_SECONDS,
         )
-    return [_claimed(row, token) for row in rows]
+    return _lots(rows, token, probe=False)
 
 
-def _claimed(row: asyncpg.Record, token: UUID) -> Claim:
+async def probe(pool: asyncpg.Pool, endpoints: Sequence[str], lease_seconds: float) -> list[Lot]:
+    """Lease the one delivery that may try an endpoint whose breaker is open, where it is time.
+
+    It takes as long as before until another is given. Raises Unavailable.
+    """
+    if not endpoints:
+        return []
+    token = uuid4()
+    with unavailable_database():
+        rows = await pool.fetch(_PROBE, token, lease_seconds, endpoints, timeout=STATEMENT_SECONDS)
+    return _lots(rows, token, probe=True)
+
+
+def _lots(rows: Sequence[Any], token: UUID, *, probe: bool) -> list[Lot]:
+    lots = []
+    for endpoint, group in groupby(rows, lambda row: row["endpoint"]):
+        taken = list(group)
+        first = taken[0]
+        claims = tuple(_claimed(row, token, probe=probe) for row in taken)
+        full = len(claims) >= first["room"]
+        lots.append(Lot(endpoint, first["rate_limit"], first["concurrency"], claims, full))
+    return lots
+
+
+def _claimed(row: Any, token: UUID, *, probe: bool) -> Claim:
     message = Message(
         row["endpoint"],
         row["event"],
@@ -120,21 +232,28 @@ def _claimed(row: asyncpg.Record, token: UUID) -> Claim:
         tuple(row["secrets"]),
         row["headers"],
     )
-    return Claim(row["id"], token, row["attempts"], message)
+    return Claim(row["id"], token, row["attempts"], message, probe, row["early"], row["ailing"])
 
 
 _RELEASE: Final = """
     with mine as materialized (
-        select id from delivery where id = any ($1) and lease_token = $2 order by id for update
+        select d.id from delivery d
+          join unnest($1::bigint[], $2::uuid[]) as c (id, token)
+            on c.id = d.id and c.token = d.lease_token
+         order by d.id for update of d
     )
-    update delivery d set lease_token = null, due_at = clock() from mine where d.id = mine.id
+    update delivery d set lease_token = null, leased_until = null
+      from mine where d.id = mine.id
 """
 
 
 async def release(pool: asyncpg.Pool, claims: Sequence[Claim]) -> None:
-    """Give back deliveries of one claim that were not sent. Raises Unavailable."""
+    """Give back deliveries that were not sent. Raises Unavailable."""
     if claims:
         with unavailable_database():
             await pool.execute(
-                _RELEASE, [c.id for c in claims], claims[0].token, timeout=STATEMENT_SECONDS
+                _RELEASE,
+                [claim.id for claim in claims],
+                [claim.token for claim in claims],
+                timeout=STATEMENT_SECONDS,
             )

@@ -13,6 +13,8 @@ from callbacks.answer import Answer
 from callbacks.claims import STATEMENT_SECONDS, Claim
 from indexer.database import unavailable_database
 
+ANSWERS: Final = 5  # failures with one, after which a delivery gives way to a later event
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -23,8 +25,17 @@ class Outcome:
     began: float  # when the attempt did, on time.monotonic()
     state: str | None = None  # delivered, exhausted
     reason: str | None = None  # why it is exhausted
-    wait: float | None = None  # seconds until the next attempt
+    wait: float | None = None  # seconds until the next attempt, at least
     charged: bool = True  # whether it is one of the delivery's 14 attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a delivery stands after its outcome was taken; `state` None: it will be tried again."""
+
+    state: str | None
+    reason: str | None
+    followed: bool  # a later event of its deposit waits for the same endpoint
 
 
 # What waits behind a delivery that is tried again later is moved along with it, so that claims do
@@ -38,33 +49,46 @@ _SETTLE: Final = """
                              $16::text[])
                  as o (id, token, state, reason, wait, charged, ago, error, status, address, dns_ms,
                        connect_ms, tls_ms, first_byte_ms, total_ms, head)
-    ), mine as materialized (
-        select o.*, d.requests + 1 as number
+    ), held as materialized (
+        select o.*, d.requests + 1 as number, d.attempts + o.charged::integer as attempts,
+               d.answered + (o.charged and o.error is not null and o.status is not null)::integer
+                   as answered,
+               not d.resent and exists (
+                   select from delivery later
+                    where later.endpoint = d.endpoint and later.deposit = d.deposit
+                      and later.sequence > d.sequence and not later.resent) as followed
           from delivery d join outcome o on o.id = d.id and o.token = d.lease_token
          order by d.id
            for update of d
+    ), mine as materialized (
+        select held.*, superseded, state is not null or superseded as ended
+          from held cross join lateral (
+            select state is null and charged and followed and answered >= $17 as superseded) s
     ), gone as (
-        delete from delivery d using mine where d.id = mine.id and mine.wait is null
-        returning d.*, mine.state, mine.reason, mine.charged, mine.error, mine.status
+        delete from delivery d using mine where d.id = mine.id and mine.ended
+        returning d.*
     ), done as (
         insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
                                    attempts, last_error, last_status, created_at)
-        select id, endpoint, event, deposit, sequence, state::delivery_state, reason, requests + 1,
-               attempts + charged::integer, error, status, created_at
-          from gone
+        select id, gone.endpoint, gone.event, gone.deposit, gone.sequence,
+               (case when superseded then 'exhausted' else mine.state end)::delivery_state,
+               case when superseded then 'superseded' else mine.reason end, number, mine.attempts,
+               error, status, gone.created_at
+          from gone join mine using (id)
     ), retried as (
         update delivery d
-           set due_at = clock() + make_interval(secs => mine.wait), requests = d.requests + 1,
-               attempts = d.attempts + mine.charged::integer, lease_token = null,
-               last_error = mine.error, last_status = mine.status
-          from mine where d.id = mine.id and mine.wait is not null
-        returning d.endpoint, d.deposit, d.sequence, d.due_at
+           set due_at = greatest(d.due_at, clock() + make_interval(secs => mine.wait)),
+               requests = mine.number, attempts = mine.attempts, answered = mine.answered,
+               lease_token = null, leased_until = null, last_error = mine.error,
+               last_status = mine.status
+          from mine where d.id = mine.id and not mine.ended
+        returning d.endpoint, d.deposit, d.sequence, d.due_at, d.resent
     ), behind as (
         select d.id, retried.due_at
           from retried
           join delivery d on d.endpoint = retried.endpoint and d.deposit = retried.deposit
-                         and d.sequence > retried.sequence
-         where d.lease_token is null
+                         and d.sequence > retried.sequence and not d.resent
+         where not retried.resent and d.lease_token is null
            for update of d skip locked
     ), moved as (
         update delivery d set due_at = behind.due_at from behind where d.id = behind.id
@@ -75,22 +99,24 @@ _SETTLE: Final = """
                dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, head
           from mine
     )
-    select id from mine
+    select id, followed, case when superseded then 'exhausted' else state end as state,
+           case when superseded then 'superseded' else reason end as reason
+      from mine
 """
 
 
-async def settle(pool: asyncpg.Pool, outcomes: Sequence[Outcome]) -> set[int]:
-    """Record outcomes; returns the ids of those that were taken.
+async def settle(pool: asyncpg.Pool, outcomes: Sequence[Outcome]) -> dict[int, Settled]:
+    """Record outcomes, by the ids of the deliveries whose outcome was taken.
 
     The others were refused by the fence: their lease ran out, or their delivery is cancelled. (An
     outcome that is settled again because the first answer was lost is among them, too.) Raises
     Unavailable.
     """
     if not outcomes:
-        return set()
+        return {}
     with unavailable_database():
-        rows = await pool.fetch(_SETTLE, *_columns(outcomes), timeout=STATEMENT_SECONDS)
-    return {row["id"] for row in rows}
+        rows = await pool.fetch(_SETTLE, *_columns(outcomes), ANSWERS, timeout=STATEMENT_SECONDS)
+    return {row["id"]: Settled(row["state"], row["reason"], row["followed"]) for row in rows}
 
 
 def _columns(outcomes: Sequence[Outcome]) -> list[list[Any]]:

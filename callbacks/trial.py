@@ -28,11 +28,12 @@ _ENDPOINT: Final = """
                   where s.endpoint = e.id and (s.expires_at is null or s.expires_at > clock())
                   order by s.created_at desc) as secrets,
            exists (select from delivery d join event v on v.id = d.event and v.type = $2
-                    where d.endpoint = e.id and d.deposit is null and d.due_at > clock()) as busy
+                    where d.endpoint = e.id and d.deposit is null
+                      and d.leased_until > clock()) as busy
       from endpoint e where e.id = $1 for no key update of e
 """
 _LEASE: Final = """
-    insert into delivery (endpoint, event, lease_token, due_at)
+    insert into delivery (endpoint, event, lease_token, leased_until)
     values ($1, $2, $3, clock() + make_interval(secs => $4)) returning id
 """
 _ATTEMPT: Final = "select * from attempt where delivery = $1 order by number desc limit 1"

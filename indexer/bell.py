@@ -1,6 +1,7 @@
 """PostgreSQL's NOTIFY as a bell: a hint that there is news, never the only way to learn of it.
 
-Rung for every transaction with events, for dispatchers and streams alike.
+Rung for every transaction with events, for dispatchers and streams alike. For those who care it
+says which endpoints have work: their ids with blanks between them, or nothing if it may be any.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ async def ring(connection: asyncpg.Connection) -> None:
     await connection.execute("select pg_notify($1, '')", CHANNEL)
 
 
-async def listen(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
-    """Call `ring` at every notification, until cancelled. Keeps one connection of the pool."""
+async def listen(pool: asyncpg.Pool, ring: Callable[[str], None]) -> None:
+    """Call `ring` with what each ring says, until cancelled. Keeps one connection of the pool."""
     while True:
         try:
             with unavailable_database():
@@ -38,11 +39,11 @@ async def listen(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _listen_once(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
+async def _listen_once(pool: asyncpg.Pool, ring: Callable[[str], None]) -> None:
     ended = asyncio.Event()
 
-    def on_notify(*_: Any) -> None:
-        ring()
+    def on_notify(*heard: Any) -> None:
+        ring(heard[-1])
 
     def on_end(*_: Any) -> None:
         ended.set()
@@ -51,7 +52,7 @@ async def _listen_once(pool: asyncpg.Pool, ring: Callable[[], None]) -> None:
         connection.add_termination_listener(on_end)
         await connection.add_listener(CHANNEL, on_notify)
         try:
-            ring()  # for what came before
+            ring("")  # for what came before
             await ended.wait()
         finally:
             connection.remove_termination_listener(on_end)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
 import asyncpg
 
+from callbacks import claims
+from callbacks.claims import Claim, Want
 from callbacks.dispatcher import Dispatcher, Limits
 from indexer.config import Callbacks
 from indexer.secret import Vault
@@ -54,12 +56,33 @@ async def hurried(pool: asyncpg.Pool) -> AsyncIterator[None]:
 
 
 async def make_due(pool: asyncpg.Pool, *, leased: bool = False) -> None:
-    """Time passes: for what is backed off, and with `leased` for leases too."""
+    """Time passes: for backoffs, breakers and pauses, with `leased` for leases instead."""
+    if leased:
+        await pool.execute(
+            "update delivery set leased_until = clock() where lease_token is not null"
+        )
+        return
     await pool.execute(
-        "update delivery set due_at = clock() "
-        "where due_at > clock() and (lease_token is null or $1)",
-        leased,
+        "update endpoint_health set paused_until = null, "
+        "open_until = case when open_until is not null then clock() end"
     )
+    await pool.execute(
+        "update delivery set due_at = clock() where due_at > clock() and lease_token is null"
+    )
+
+
+async def claim(
+    pool: asyncpg.Pool,
+    slots: int = 100,
+    per_endpoint: int = 8,
+    busy: Mapping[str, int] | None = None,
+    lease: float = 60.0,
+) -> list[Claim]:
+    """What a dispatcher would be given that can have `per_endpoint` in hand of each endpoint."""
+    in_hand = {name: (busy or {}).get(name, 0) for name in await claims.due(pool)}
+    wants = {name: Want(now, per_endpoint - now) for name, now in in_hand.items()}
+    lots = await claims.claim(pool, wants, slots, lease)
+    return sorted((each for lot in lots for each in lot.claims), key=lambda each: each.id)
 
 
 async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 20.0) -> Any:
@@ -92,12 +115,20 @@ async def settled(pool: asyncpg.Pool) -> list[Any]:
 
 async def charged(pool: asyncpg.Pool, attempts: int) -> Any:
     """The one live delivery, once so many attempts are charged to it."""
+    return await _waiting(pool, "attempts", attempts)
 
+
+async def requested(pool: asyncpg.Pool, requests: int) -> Any:
+    """The one live delivery, once it was sent so often, charged or not."""
+    return await _waiting(pool, "requests", requests)
+
+
+async def _waiting(pool: asyncpg.Pool, counted: str, count: int) -> Any:
     async def enough() -> Any:
-        return await pool.fetchrow(
+        row = await pool.fetchrow(
             "select *, extract(epoch from due_at - clock())::float8 as wait from delivery "
-            "where attempts >= $1 and lease_token is null",
-            attempts,
+            "where lease_token is null"
         )
+        return row if row is not None and row[counted] >= count else None
 
     return await until(enough)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -19,18 +19,14 @@ from callbacks.claims import Claim
 from callbacks.outcomes import Outcome
 from indexer.secret import Vault
 from tests import callback_rows as rows
+from tests.callback_runs import claim
 
 LEASE = 60.0
 
 
-async def claim(
-    pool: asyncpg.Pool,
-    slots: int = 100,
-    per_endpoint: int = 8,
-    busy: dict[str, int] | None = None,
-    lease: float = LEASE,
-) -> list[Claim]:
-    return await leases.claim(pool, slots, per_endpoint, busy or {}, lease)
+async def settle(pool: asyncpg.Pool, given: Sequence[Outcome]) -> set[int]:
+    """The ids of those that were taken."""
+    return set(await outcomes.settle(pool, given))
 
 
 def delivered(claimed: Claim) -> Outcome:
@@ -106,10 +102,10 @@ async def test_a_later_event_waits_for_the_one_before_it(pool: asyncpg.Pool, vau
     await rows.history(pool, 2, 1)
     first, other = await claim(pool)
     assert await claim(pool) == []
-    assert await outcomes.settle(pool, [delivered(first), delivered(other)]) == {first.id, other.id}
+    assert await settle(pool, [delivered(first), delivered(other)]) == {first.id, other.id}
     [second] = await claim(pool)
     assert second.message.event != first.message.event
-    await outcomes.settle(pool, [exhausted(second)])
+    await settle(pool, [exhausted(second)])
     [third] = await claim(pool)
     assert len({first.message.event, second.message.event, third.message.event}) == 3
 
@@ -122,7 +118,7 @@ async def test_a_failed_head_takes_what_waits_behind_it_along(
     await rows.endpoint(pool, vault, "https://shop.example/in")
     await rows.history(pool, 1, 3)
     [head] = await claim(pool)
-    await outcomes.settle(pool, [failed(head)])
+    await settle(pool, [failed(head)])
     waiting = await live(pool)
     assert [row["due"] for row in waiting] == [False] * 3
     assert len({row["due_at"] for row in waiting}) == 1
@@ -139,7 +135,7 @@ async def test_news_of_a_deposit_pulls_what_waits_before_it_to_now(
     deposit = await rows.history(pool, 1, 2)
     other = await rows.history(pool, 2, 1)
     claims = await claim(pool)
-    await outcomes.settle(pool, [failed(each) for each in claims])
+    await settle(pool, [failed(each) for each in claims])
     assert await claim(pool) == []
     await rows.event(pool, deposit, 3)
     due = {(row["deposit"], row["sequence"]) for row in await live(pool) if row["due"]}
@@ -159,7 +155,7 @@ async def test_news_leaves_a_delivery_in_hand_alone(pool: asyncpg.Pool, vault: V
     [head] = await claim(pool)
     await rows.event(pool, deposit, 2)
     assert await claim(pool) == []
-    assert await outcomes.settle(pool, [delivered(head)]) == {head.id}
+    assert await settle(pool, [delivered(head)]) == {head.id}
     assert len(await claim(pool)) == 1
 
 
@@ -169,7 +165,7 @@ async def test_finished_deliveries_move_and_keep_their_id(pool: asyncpg.Pool, va
     await rows.history(pool, 1, 1)
     await rows.history(pool, 2, 1)
     good, bad = await claim(pool)
-    await outcomes.settle(pool, [delivered(good), exhausted(bad)])
+    await settle(pool, [delivered(good), exhausted(bad)])
     assert await live(pool) == []
     done = await pool.fetch("select * from delivery_done order by id")
     assert [
@@ -188,12 +184,10 @@ async def test_a_settled_attempt_leaves_its_row(pool: asyncpg.Pool, vault: Vault
     [first] = await claim(pool)
     began = time.monotonic() - 2.0
     answer = Answer(500, "status", address="192.0.2.7", dns_ms=1.5, total_ms=8.5, head="oh")
-    await outcomes.settle(pool, [Outcome(first, answer, began, wait=0.0)])
+    await settle(pool, [Outcome(first, answer, began, wait=0.0)])
     [second] = await claim(pool)
     assert second.message.number == 2
-    await outcomes.settle(
-        pool, [Outcome(second, Answer(429, "status"), began, wait=60.0, charged=False)]
-    )
+    await settle(pool, [Outcome(second, Answer(429, "status"), began, wait=60.0, charged=False)])
     failed_one, uncharged = await pool.fetch(
         "select *, host(address) as host, extract(epoch from clock() - at)::float8 as age "
         "from attempt order by number"
@@ -231,12 +225,12 @@ async def test_case_30_an_outcome_after_the_lease_is_refused_by_the_fence(
         fresh.message.body,
     )
     for outcome in (delivered(stale), failed(stale), exhausted(stale)):
-        assert await outcomes.settle(pool, [outcome]) == set()
+        assert await settle(pool, [outcome]) == set()
     await leases.release(pool, [stale])
     held = (await live(pool))[0]
-    assert (held["lease_token"], held["attempts"], held["due"]) == (fresh.token, 0, False)
-    assert await outcomes.settle(pool, [delivered(fresh)]) == {fresh.id}
-    assert await outcomes.settle(pool, [delivered(fresh)]) == set()
+    assert (held["lease_token"], held["attempts"]) == (fresh.token, 0)
+    assert await settle(pool, [delivered(fresh)]) == {fresh.id}
+    assert await settle(pool, [delivered(fresh)]) == set()
 
 
 async def test_released_deliveries_are_due_at_once_and_not_charged(
@@ -375,7 +369,7 @@ async def test_deleting_an_endpoint_cancels_what_is_live(pool: asyncpg.Pool, vau
     assert [(d["endpoint"], d["state"], d["reason"]) for d in done] == [
         (name, "cancelled", "endpoint_deleted")
     ] * 2
-    assert await outcomes.settle(pool, [delivered(claims[name])]) == set()
+    assert await settle(pool, [delivered(claims[name])]) == set()
     assert (
         await pool.fetchval("select count(*) from endpoint_secret where endpoint = $1", name) == 0
     )
@@ -429,7 +423,7 @@ class Chaos:
             claims = await claim(self.pool, slots=self.rng.randint(1, 12), lease=lease)
             self.sent += [(each.message.endpoint, each.message.event) for each in claims]
             self.rng.shuffle(claims)
-            await outcomes.settle(self.pool, [self.verdict(each) for each in claims])
+            await settle(self.pool, [self.verdict(each) for each in claims])
 
     def verdict(self, claimed: Claim) -> Outcome:
         return failed(claimed, 0.0) if self.rng.random() < 0.2 else delivered(claimed)

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(1800 if SOAK else 240)
 # The dead hold leases for some seconds; instead of waiting, most of the time in vain, end them.
 EXPIRE: Final = """
     with dead as (update lease set until = clock())
-    update delivery set due_at = clock() where lease_token is not null
+    update delivery set leased_until = clock() where lease_token is not null
 """
 
 # What may follow what in a deposit's events; None is the beginning.

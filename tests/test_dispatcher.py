@@ -19,7 +19,7 @@ from indexer import bell
 from indexer.config import Callbacks
 from indexer.secret import Vault
 from tests import callback_rows as rows
-from tests.callback_runs import QUICK, charged, dispatching, hurried, settled, until
+from tests.callback_runs import QUICK, charged, dispatching, hurried, requested, settled, until
 from tests.harness.receiver import Receiver, receiver
 from tests.harness.server import serve
 
@@ -109,14 +109,15 @@ async def test_a_retry_is_signed_afresh_with_the_same_id_and_body(
 
 
 @pytest.mark.parametrize(
-    ("status", "retry_after", "least", "most"),
+    ("status", "retry_after", "charged", "least", "most"),
     [
-        (500, None, 5, 6),
-        (404, None, 5, 6),
-        (302, None, 5, 6),
-        (503, "120", 120, 132),
-        (429, "999999", 3600, 3960),
-        (503, "NaN", 5, 6),
+        (500, None, 1, 5, 6),
+        (404, None, 1, 5, 6),
+        (302, None, 1, 5, 6),
+        (500, "120", 1, 120, 132),
+        (503, "120", 0, 120, 132),
+        (429, "999999", 0, 3600, 3960),
+        (503, "NaN", 1, 5, 6),
     ],
 )
 async def test_case_14_a_refused_callback_waits_for_schedule_and_retry_after(
@@ -124,6 +125,7 @@ async def test_case_14_a_refused_callback_waits_for_schedule_and_retry_after(
     vault: Vault,
     status: int,
     retry_after: str | None,
+    charged: int,
     least: float,
     most: float,
 ) -> None:
@@ -133,10 +135,10 @@ async def test_case_14_a_refused_callback_waits_for_schedule_and_retry_after(
         await rows.endpoint(pool, vault, url)
         await rows.history(pool, 1, 2)
         async with dispatching(pool, vault):
-            waiting = await charged(pool, 1)
+            waiting = await requested(pool, 1)
             await asyncio.sleep(0.1)
     assert (waiting["attempts"], waiting["last_error"], waiting["last_status"]) == (
-        1,
+        charged,
         "status",
         status,
     )
@@ -148,18 +150,34 @@ async def test_fourteen_attempts_exhaust_a_delivery_and_free_the_next(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
-    refusals = [web.Response(status=500)] * MAX_ATTEMPTS
+    refusals = [web.Response(status=400)] * MAX_ATTEMPTS
     async with answering(*refusals, web.Response()) as (url, requests):
         await rows.endpoint(pool, vault, url)
-        await rows.history(pool, 1, 2)
+        deposit = await rows.history(pool, 1, 1)
         async with dispatching(pool, vault), hurried(pool):
-            first, second = await settled(pool)
+            [first] = await settled(pool)
+            await rows.event(pool, deposit, 2)
+            second = (await settled(pool))[-1]
     assert (first["state"], first["reason"], first["attempts"]) == ("exhausted", "attempts", 14)
     assert (second["state"], second["attempts"]) == ("delivered", 1)
     assert [r.headers["webhook-attempt"] for r in requests] == [
         *(str(n) for n in range(1, 15)),
         "1",
     ]
+
+
+async def test_a_head_that_is_refused_five_times_gives_way_to_the_next(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    await rows.world(pool)
+    refusals = [web.Response(status=400)] * 5
+    async with answering(*refusals, web.Response()) as (url, _):
+        await rows.endpoint(pool, vault, url)
+        await rows.history(pool, 1, 2)
+        async with dispatching(pool, vault), hurried(pool):
+            first, second = await settled(pool)
+    assert (first["state"], first["reason"], first["attempts"]) == ("exhausted", "superseded", 5)
+    assert (second["state"], second["attempts"]) == ("delivered", 1)
 
 
 async def test_a_receiver_that_never_answers_costs_one_attempt_at_its_limit(
@@ -288,7 +306,9 @@ async def test_case_16_a_redirect_target_hears_nothing(pool: asyncpg.Pool, vault
     assert target.refused == []
 
 
-async def test_an_attempt_is_one_log_line_without_secrets(pool: asyncpg.Pool, vault: Vault) -> None:
+async def test_a_failed_attempt_is_one_log_line_without_secrets(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
     await rows.world(pool)
     with capture_logs() as logs:
         async with answering(web.Response(status=503)) as (url, _):
@@ -296,13 +316,13 @@ async def test_an_attempt_is_one_log_line_without_secrets(pool: asyncpg.Pool, va
             await rows.history(pool, 1, 1)
             async with dispatching(pool, vault, QUICK):
                 await charged(pool, 1)
-    [line] = [each for each in logs if each["event"] == "delivery attempted"]
+    [line] = [each for each in logs if each["event"] == "attempt failed"]
     assert line["endpoint"] == name
-    assert (line["attempt"], line["status"], line["error"], line["state"]) == (
+    assert (line["attempt"], line["status"], line["error"], line["charged"]) == (
         1,
         503,
         "status",
-        "pending",
+        True,
     )
     shown = str(logs)
     assert "secret" not in shown

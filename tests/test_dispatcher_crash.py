@@ -29,7 +29,9 @@ from tests.harness.blocked import blocked
 from tests.harness.dispatcher import DispatcherProcess, dispatchers
 from tests.harness.witness import Witness, witness
 
-LIMITS: Final = Limits(lease_seconds=3.0, attempt_seconds=1.0, poll_seconds=0.1)
+LIMITS: Final = Limits(
+    lease_seconds=3.0, attempt_seconds=1.0, poll_seconds=0.1, beat_seconds=0.3, lost_seconds=1.5
+)
 SHORT: Final = Limits(lease_seconds=1.0, attempt_seconds=0.5, poll_seconds=0.05)
 SLACK: Final = 2.0  # seconds: what the machine may add to a lease and a poll
 

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import claims, endpoints, outcomes, settler
-from callbacks.claims import Claim
+from callbacks import batches, claims, endpoints, outcomes
+from callbacks.claims import Lot
 from callbacks.dispatcher import Dispatcher, Limits
-from callbacks.outcomes import Outcome
+from callbacks.outcomes import Outcome, Settled
 from indexer.model import Impossible, Unavailable
 from indexer.secret import Vault
 from tests import callback_rows as rows
@@ -23,6 +23,7 @@ from tests.callback_runs import (
     QUICK,
     RULES,
     charged,
+    claim,
     dispatching,
     hurried,
     make_due,
@@ -52,9 +53,9 @@ async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
     await rows.world(pool)
     real = outcomes.settle
 
-    async def hang(*_: Any) -> set[int]:
+    async def hang(*_: Any) -> dict[int, Settled]:
         await asyncio.sleep(3600)
-        return set()
+        return {}
 
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
@@ -88,7 +89,7 @@ async def test_case_30_the_outcome_of_an_attempt_that_outlived_its_lease_is_refu
                 await heard(shop, 1)
                 stop.set()
                 await make_due(pool, leased=True)
-                [other] = await claims.claim(pool, 10, 8, {}, 60.0)
+                [other] = await claim(pool)
             refused = [line for line in logs if line["event"] == "outcome refused"]
     held = await pool.fetchrow("select * from delivery")
     assert (held["lease_token"], held["attempts"], held["last_error"]) == (other.token, 0, None)
@@ -139,12 +140,12 @@ async def test_case_31_a_stop_during_a_claim_gives_the_leases_back(
     await rows.world(pool)
     real, stop = claims.claim, asyncio.Event()
 
-    async def claim(*given: Any) -> list[Claim]:
-        claimed: list[Claim] = await real(*given)
+    async def claim_last(*given: Any) -> list[Lot]:
+        lots: list[Lot] = await real(*given)
         stop.set()
-        return claimed
+        return lots
 
-    monkeypatch.setattr(claims, "claim", claim)
+    monkeypatch.setattr(claims, "claim", claim_last)
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
         await rows.history(pool, 1, 1)
@@ -160,7 +161,7 @@ async def test_case_32_outcomes_wait_for_the_database_and_are_not_lost(
     await rows.world(pool)
     real, failures = outcomes.settle, iter([True] * 3)
 
-    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> set[int]:
+    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> dict[int, Settled]:
         if next(failures, False):
             raise Unavailable("the database is out of reach: a test says so")
         return await real(pool, batch)
@@ -182,13 +183,13 @@ async def test_case_32_no_more_is_claimed_than_can_be_remembered(
     real, away = outcomes.settle, asyncio.Event()
     away.set()
 
-    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> set[int]:
+    async def settle(pool: asyncpg.Pool, batch: Sequence[Outcome]) -> dict[int, Settled]:
         if away.is_set():
             raise Unavailable("the database takes nothing")
         return await real(pool, batch)
 
     monkeypatch.setattr(outcomes, "settle", settle)
-    monkeypatch.setattr(settler, "LAST_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(batches, "LAST_RETRY_SECONDS", 0.1)
     await rows.world(pool)
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
@@ -224,8 +225,9 @@ async def test_case_32_connections_cut_again_and_again_lose_nothing(
                 async def finished() -> bool:
                     # Backoffs end, and leases that no attempt holds any more (after 1.5 s) too.
                     await operator.execute(
-                        "update delivery set due_at = clock() where due_at > clock() "
-                        "and (lease_token is null or due_at < clock() + '58.5 s')"
+                        "update delivery set due_at = least(due_at, clock()), leased_until = "
+                        "case when leased_until < clock() + '58.5 s' then clock() "
+                        "else leased_until end"
                     )
                     return not await operator.fetchval("select exists (select from delivery)")
 

@@ -35,7 +35,9 @@ TOGETHER: Final = 48  # deposits of a batch, whose next event one transaction ma
 WAITING: Final = 2000  # live deliveries above which no more are made
 PROCESSES: Final = 3
 FAILING: Final = 0.2  # chance that a receiver fails
-LIMITS: Final = Limits(lease_seconds=3.0, attempt_seconds=1.0, poll_seconds=0.1)
+LIMITS: Final = Limits(
+    lease_seconds=3.0, attempt_seconds=1.0, poll_seconds=0.1, beat_seconds=0.3, lost_seconds=1.5
+)
 PATIENCE: Final = 900.0 if SOAK else 60.0  # seconds until everything must have arrived
 
 # Backoffs and breakers end: time passes. Leases end by themselves.

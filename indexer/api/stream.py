@@ -134,7 +134,7 @@ class Streams:
     async def _watching(self) -> None:
         rung = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(bell.listen(self._pool, rung.set))
+            tasks.create_task(bell.listen(self._pool, lambda _: rung.set()))
             while True:
                 await asyncio.sleep(GATHER_SECONDS)
                 rung.clear()
