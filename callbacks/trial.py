@@ -22,6 +22,11 @@ from indexer.model import Refused, Unavailable
 
 LEASE_SECONDS: Final = 4 * ATTEMPT_SECONDS
 
+
+class UnderWay(Refused):
+    """Another test of the same endpoint is not done yet."""
+
+
 _ENDPOINT: Final = """
     select e.account, e.url, e.headers, clock() as now,
            array(select s.secret from endpoint_secret s
@@ -42,8 +47,8 @@ _ATTEMPT: Final = "select * from attempt where delivery = $1 order by number des
 async def send_test(pool: asyncpg.Pool, attempts: Attempts, endpoint: str) -> asyncpg.Record:
     """Send an `endpoint.test`; the row of the attempt.
 
-    `attempts` is entered. Refused while another test of this endpoint is under way, and where
-    there is no such endpoint; Unavailable where the outcome can't be written in time.
+    `attempts` is entered. UnderWay while another test of this endpoint is, Refused where there is
+    no such endpoint, Unavailable where the outcome can't be written in time.
     """
     claim = await _claim(pool, endpoint)
     began = time.monotonic()
@@ -65,7 +70,7 @@ async def _claim(pool: asyncpg.Pool, endpoint: str) -> Claim:
         if row is None:
             raise Refused(f"there is no endpoint {endpoint!r}")
         if row["busy"]:
-            raise Refused("a test of this endpoint is under way")
+            raise UnderWay("a test of this endpoint is under way")
         data = {"endpoint": endpoint, "account": row["account"]}
         event = News.of(row["account"], TEST, row["now"], data)
         await news.store(connection, [event])

@@ -108,4 +108,7 @@ async def send_test(call: Call) -> Attempt:
     context, name = call.context, call.path["id"]
     await show(call, name)
     async with Attempts(context.vault, context.settings.callbacks) as attempts:
-        return attempt_view(await trial.send_test(context.pool, attempts, name))
+        try:
+            return attempt_view(await trial.send_test(context.pool, attempts, name))
+        except trial.UnderWay as problem:
+            raise Conflict(str(problem)) from None

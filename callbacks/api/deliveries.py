@@ -150,7 +150,7 @@ def attempt_view(row: Any) -> Attempt:
         "charged": row["charged"],
         "status": row["status"],
         "error": row["error"],
-        "address": None if row["address"] is None else str(row["address"].ip),
+        "address": None if row["address"] is None else str(row["address"]),
         "dnsMs": row["dns_ms"],
         "connectMs": row["connect_ms"],
         "tlsMs": row["tls_ms"],

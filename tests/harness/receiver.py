@@ -20,9 +20,17 @@ from tests.harness.server import serve
 class Received:
     """One request that verified, whatever was answered."""
 
-    id: str
+    headers: dict[str, str]  # names in lower case
     body: bytes
     accepted: bool
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    def why_not(self, secret: str) -> str | None:
+        """Why a receiver that knows this secret alone refuses it; None if it does not."""
+        return why_not(secret, self.headers, self.body)
 
     @property
     def event(self) -> dict[str, Any]:
@@ -81,26 +89,31 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.Response:
         body = await request.read()
-        if not self._verifies(body, dict(request.headers)):
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if not self._verifies(body, headers):
             return web.Response(status=401)
         accepted = self._random.random() >= self.fail
-        name = request.headers["webhook-id"]
-        self.requests.append(Received(name, body, accepted))
+        self.requests.append(Received(headers, body, accepted))
         await asyncio.sleep(self._random.random() * self.delay)
         return web.Response(status=204 if accepted else 500)
 
     def _verifies(self, body: bytes, headers: dict[str, str]) -> bool:
-        lower = {name.lower(): value for name, value in headers.items()}
         reasons = []
         for secret in self.secrets:
-            try:
-                Webhook(secret).verify(body, lower)
-            except WebhookVerificationError as error:
-                reasons.append(str(error))
-            else:
+            reason = why_not(secret, headers, body)
+            if reason is None:
                 return True
+            reasons.append(reason)
         self.refused.append("; ".join(reasons) or "no secret is known yet")
         return False
+
+
+def why_not(secret: str, headers: dict[str, str], body: bytes) -> str | None:
+    try:
+        Webhook(secret).verify(body, headers)
+    except WebhookVerificationError as error:
+        return str(error)
+    return None
 
 
 @asynccontextmanager
