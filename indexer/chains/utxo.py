@@ -22,6 +22,7 @@ from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_node import UtxoNode
 from indexer.chains.utxo_parse import HEADER_BYTES, parse_block, parse_header
 from indexer.chains.utxo_proof import NotProved, double_sha256, prove_block, prove_work, work
+from indexer.chains.utxo_retarget import prove_target
 from indexer.chains.utxo_wire import Malformed
 from indexer.model import Refused
 
@@ -161,16 +162,35 @@ class UtxoChain:
         heights = range(first, last + 1)
         hashes = await self._node.hashes(endpoint, heights)
         blocks: list[Block] = []
+        parent: bytes | None = None
         for height, value in zip(heights, hashes, strict=True):
             raw = await self._node.block(endpoint, value)
-            blocks.append(self._proved(endpoint, height, value, raw))
+            if parent is None:
+                parent = await self._parent(endpoint, height, raw)
+            blocks.append(self._proved(endpoint, height, value, raw, parent))
+            parent = raw[:HEADER_BYTES]
             await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
         return blocks
 
-    def _proved(self, endpoint: Endpoint, height: int, value: bytes, raw: bytes) -> Block:
+    async def _parent(self, endpoint: Endpoint, height: int, raw: bytes) -> bytes:
+        """The header below a block, where its target matters."""
+        value = raw[4:36]
+        if height == 0 or not self._network.retargets:
+            return b""
+        (header,) = await self._node.headers(endpoint, [value[::-1]])
+        if double_sha256(header[:HEADER_BYTES]) != value:
+            raise NotProved(f"{endpoint.name}: the header of {value[::-1].hex()} has another hash")
+        return header[:HEADER_BYTES]
+
+    def _proved(
+        self, endpoint: Endpoint, height: int, value: bytes, raw: bytes, parent: bytes
+    ) -> Block:
+        """`parent`: the header below, if that is what the block links to."""
         try:
             parsed = parse_block(raw, self._network)
             prove_block(parsed, value[::-1], self._network)
+            if parent and double_sha256(parent) == raw[4:36]:
+                prove_target(parsed.header, parent, height, self._network)
         except (Malformed, NotProved) as error:
             raise NotProved(f"{endpoint.name}: block {value.hex()}: {error}") from None
         return Block(_place(endpoint, height, value, raw), parsed, len(raw))

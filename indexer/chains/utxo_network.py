@@ -12,6 +12,20 @@ from typing import Final
 _EASY: Final = 0x207FFFFF  # every regtest's limit: half of all hashes will do
 _SCRYPT: Final = 0x1E0FFFFF
 _TESTNET: Final = "test"
+_FREE: Final = (_TESTNET, "regtest")  # there a block may ask for the least work at any time
+
+
+@dataclass(frozen=True, slots=True)
+class Retarget:
+    """How targets move from a height on: at every `interval`-th block, up by a bounded factor."""
+
+    since: int
+    interval: int  # blocks
+    easier: tuple[int, int]  # the factor, as a fraction
+
+
+_FORTNIGHTLY: Final = (Retarget(0, 2016, (4, 1)),)
+_DIGISHIELD: Final = (Retarget(0, 240, (4, 1)), Retarget(145_000, 1, (3, 2)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +45,24 @@ class Parameters:
     mweb: bool = False  # extension blocks (LIP-0002), whose peg-outs are the last transaction's
     pegout_maturity: int = 0  # confirmations before a peg-out can be spent
     oldest: int = 0  # the node version (`getnetworkinfo`) that serves whole blocks
+    retargets: tuple[Retarget, ...] = ()  # by rising height; none: any target may follow any
 
 
 def _btc(name: str, genesis: tuple[str, ...], hrp: str, easiest: int) -> Parameters:
     names = (_TESTNET, "testnet4") if name == _TESTNET else (name,)
     pubkey, script = (0x00, 0x05) if name == "main" else (0x6F, 0xC4)
     return Parameters(
-        "btc", names, genesis, pubkey, (script,), hrp, easiest, False, maturity=100, oldest=130100
+        "btc",
+        names,
+        genesis,
+        pubkey,
+        (script,),
+        hrp,
+        easiest,
+        False,
+        maturity=100,
+        oldest=130100,
+        retargets=() if name in _FREE else _FORTNIGHTLY,
     )
 
 
@@ -57,6 +82,7 @@ def _ltc(name: str, genesis: str, hrp: str, easiest: int) -> Parameters:
         mweb=True,
         pegout_maturity=6,
         oldest=210200,
+        retargets=() if name in _FREE else _FORTNIGHTLY,
     )
 
 
@@ -73,6 +99,7 @@ def _doge(name: str, genesis: str, pubkey: int, script: int, easiest: int) -> Pa
         True,
         maturity=240,
         auxpow=0x62,
+        retargets=() if name in _FREE else _DIGISHIELD,
     )
 
 
