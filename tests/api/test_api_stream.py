@@ -18,6 +18,8 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 
 from indexer import bell
 from indexer.api import stream
+from indexer.api.errors import Problem
+from indexer.api.events import read_feed
 from indexer.model import Impossible
 from tests import callback_rows as rows
 from tests.api.world import Caller, World
@@ -28,6 +30,7 @@ SECONDS: Final = 20.0  # for anything to arrive
 QUIET: Final = 0.3  # seconds in which nothing more should come
 WRITERS: Final = 5
 TRANSACTIONS: Final = 20  # of each writer
+FORGOTTEN: Final = 150  # events, one after another
 EVENT_BYTES: Final = 65_000
 EVENTS_BEYOND_BUFFERS: Final = 200  # of EVENT_BYTES: more than loopback's sockets hold
 
@@ -248,6 +251,39 @@ async def test_nothing_is_missed_doubled_or_out_of_order_while_many_write(
     assert [item["id"] for item in items] == ids
     for reader in readers:
         assert reader.result() == ids
+
+
+async def test_what_is_forgotten_meanwhile_is_refused_and_never_skipped(
+    world: World, carol: Caller
+) -> None:
+    await history(world.pool, 1, FORGOTTEN)
+    await world.pool.execute("delete from delivery")
+    front = 0
+
+    async def forget() -> None:
+        nonlocal front
+        for position in range(1, FORGOTTEN):
+            async with world.pool.acquire() as connection, connection.transaction():
+                await connection.execute("delete from event where position = $1", position)
+                await connection.execute(
+                    "update account set forgotten = $2 where id = $1", ACCOUNT, position
+                )
+            front = position
+
+    async def read(rng: Random) -> None:
+        while front < FORGOTTEN - 1:
+            try:
+                after, page = await read_feed(world.pool, ACCOUNT, front + rng.randint(0, 1), 5)
+            except Problem as problem:
+                if problem.status != 410:
+                    raise
+            else:
+                assert page[0]["position"] == after + 1
+
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(forget())
+        for seed in range(3):
+            tasks.create_task(read(Random(seed)))
 
 
 # ---------------------------------------------------------------------------- what is refused
