@@ -12,9 +12,13 @@ The money path
     model           the nouns and their rules: coins, deposits, states, events, amounts; no I/O
     chains/         the chain port, and an adapter with its proofs for each family
     follower        a step: compare, decide one thing, do it
+    ancestry        where a node's branch leaves ours, and which has more work
     booking         what one transaction does with proved blocks
+    spendings       whose an input was: own money is no deposit
+    review          a person's decision on what no rule decides
     scan            past blocks, read again for what was registered late
-    coverage        registration without a gap: addresses, coins, activation
+    coverage        registration without a gap: addresses, activation (bulk: by the million)
+    coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?
     cursors         the SQL of cursor and stored headers: the fence
     ledger          the SQL of coins, deposits and events
@@ -30,7 +34,8 @@ What it stands on
     log             one line a unit of work
 
 What people ask
-    api/            the HTTP API, one file a resource
+    api/            the HTTP API, one file a resource; its document comes of its code
+    client          the same, for scripts
     status          where networks and deliveries stand
     check           each endpoint, tried alone
     devnet/         simulated nodes, for demo and tests

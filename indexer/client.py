@@ -12,6 +12,7 @@ carries an Idempotency-Key, so that a repeat creates nothing twice. Amounts are 
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import secrets
 import time
@@ -27,6 +28,7 @@ from indexer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from indexer.api.signature import SIGNATURE_HEADER, TIMESTAMP_HEADER, sign
 
 if TYPE_CHECKING:
+    from indexer.api.accounts import CreatedKey
     from indexer.api.addresses import Registered, WatchedAddress
     from indexer.api.coins import CoinCreated, CoinView
     from indexer.api.deposits import Deposit, DepositHistory
@@ -82,6 +84,30 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         await self._session.close()
+
+    def with_key(self, key: str) -> Client:
+        """The same API over the same connections with another key."""
+        other = copy.copy(self)
+        other._key, other._secret, other._account = key, None, None
+        return other
+
+    # ------------------------------------------------------------------ who is who
+
+    async def create_account(self, name: str, **more: str) -> str:
+        """Its id; more: id."""
+        made = await self.request("POST", "/v1/accounts", {"name": name, **more})
+        return cast(str, made["id"])
+
+    async def create_key(self, account: str, scopes: Sequence[str], **more: Any) -> CreatedKey:
+        """A key, shown this once; more: allowedIps, requireSignature, rateLimit, expiresAt."""
+        body = {"scopes": list(scopes), **more}
+        path = f"/v1/accounts/{account}/keys"
+        return cast("CreatedKey", await self.request("POST", path, body))
+
+    async def create_endpoint(self, url: str, **more: Any) -> dict[str, Any]:
+        """An endpoint with its secret, shown this once; more: its filters and limits."""
+        made = await self.request("POST", "/v1/endpoints", {"url": url, **more})
+        return cast("dict[str, Any]", made)
 
     # ------------------------------------------------------------------ what is watched
 

@@ -23,13 +23,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
 
-import aiohttp
-
 from callbacks.signing import decode_secret
 from indexer import config, log
+from indexer.client import Client
 from indexer.demo_receivers import Receiver, receivers
 from indexer.devnet.account import PLANS, Account, open_account
-from indexer.devnet.client import ApiClient
 from indexer.devnet.screen import NETWORK_WIDTH, Screen, short
 from indexer.devnet.simulation import Simulation
 from indexer.devnet.simulations import simulations
@@ -109,7 +107,7 @@ class Demo:
         screen: Screen,
         networks: Sequence[Simulation],
         receivers: Mapping[str, Receiver],
-        api: ApiClient,
+        api: Client,
         failed: Callable[[], str | None],
         stop: asyncio.Event,
     ) -> None:
@@ -129,8 +127,7 @@ class Demo:
         for network in self._networks:
             for asset in network.traffic.assets:
                 contract = network.codec.format_asset(asset)
-                coin = {"network": network.id, "contractAddress": contract}
-                await self._api.post("/v1/coins", coin)
+                await self._api.create_coin(network.id, contract)
         for plan in PLANS:
             account = await open_account(self._api, plan, self._networks)
             await account.watch()
@@ -214,8 +211,7 @@ class Demo:
             self._screen.line("block", network.id, f"{block.number:>6}", shown, held)
 
     async def _caught_up(self) -> bool:
-        items = (await self._api.get("/v1/networks"))["items"]
-        cursors = {item["network"]: item["cursor"] for item in items}
+        cursors = {each["network"]: each["cursor"] for each in await self._api.networks()}
         return all(cursors[network.id] == network.head for network in self._networks)
 
     # ---------------------------------------------------------------- what comes of it
@@ -283,14 +279,10 @@ def _temporary_folder() -> Iterator[Path]:
 @asynccontextmanager
 async def _engine(
     settings: config.Settings,
-) -> AsyncIterator[tuple[ApiClient, Callable[[], str | None]]]:
+) -> AsyncIterator[tuple[Client, Callable[[], str | None]]]:
     """The engine as `run` composes it: its API with the operator's key, and how it ended if so."""
     stop = asyncio.Event()
-    timeout = aiohttp.ClientTimeout(total=STEP_SECONDS)
-    async with (
-        opened(settings) as installation,
-        aiohttp.ClientSession(timeout=timeout) as session,
-    ):
+    async with opened(settings) as installation:
         engine = Engine(settings, installation)
         running = asyncio.create_task(engine.run(stop))
 
@@ -302,7 +294,8 @@ async def _engine(
             await asyncio.wait(first, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if not engine.api_url.done():
                 raise Unavailable("the engine's API did not start")
-            yield ApiClient(session, engine.api_url.result(), settings.api.admin_key or ""), failed
+            async with Client(engine.api_url.result(), settings.api.admin_key or "") as operator:
+                yield operator, failed
         finally:
             stop.set()
             await running

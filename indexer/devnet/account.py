@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from indexer.devnet.client import ApiClient
+from indexer.client import Client
 from indexer.devnet.forecast import (
     History,
     Name,
@@ -45,7 +45,7 @@ class Account:
     """An account at the engine under test, with its own key."""
 
     plan: Plan
-    api: ApiClient
+    api: Client
     simulations: Sequence[Simulation]
     feed: list[dict[str, Any]] = field(default_factory=list)  # its events so far
     early: list[str] = field(default_factory=list)  # problems: what it was told before its time
@@ -61,20 +61,18 @@ class Account:
             addresses = [{"address": text, "reference": f"user-{n}"} for n, text in watched]
             own = simulation.texts(self._own(simulation))
             addresses += [{"address": text, "role": "own"} for text in own]
-            body = {"network": simulation.id, "addresses": addresses}
-            await self.api.post("/v1/addresses", body)
+            await self.api.watch(simulation.id, addresses)
 
     async def subscribe(self, url: str) -> str:
         """Make its endpoint; returns the secret."""
-        endpoint: dict[str, Any] = {"url": url}
-        if self.plan.events is not None:
-            endpoint["events"] = self.plan.events
-        secret: str = (await self.api.post("/v1/endpoints", endpoint))["secret"]
+        events = {} if self.plan.events is None else {"events": self.plan.events}
+        secret: str = (await self.api.create_endpoint(url, **events))["secret"]
         return secret
 
     async def read(self) -> list[dict[str, Any]]:
         """What is new in its feed, now that the networks are observed as they stand."""
-        new = await self.api.events(self.feed[-1]["position"] if self.feed else 0)
+        after = self.feed[-1]["position"] if self.feed else 0
+        new = [cast("dict[str, Any]", event) async for event in self.api.events(after)]
         self.feed += new
         if new:
             told = read_history(self.feed)
@@ -110,10 +108,8 @@ class Account:
         return [simulation.traffic.own] if self.plan.owns else []
 
 
-async def open_account(
-    operator: ApiClient, plan: Plan, simulations: Sequence[Simulation]
-) -> Account:
+async def open_account(operator: Client, plan: Plan, simulations: Sequence[Simulation]) -> Account:
     """As an operator does: the account, and its key."""
-    await operator.post("/v1/accounts", {"id": plan.id, "name": plan.name})
-    key = await operator.post(f"/v1/accounts/{plan.id}/keys", {"scopes": SCOPES})
-    return Account(plan, operator.as_(key["key"]), simulations)
+    await operator.create_account(plan.name, id=plan.id)
+    key = await operator.create_key(plan.id, SCOPES)
+    return Account(plan, operator.with_key(key["key"]), simulations)
