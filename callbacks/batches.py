@@ -11,7 +11,7 @@ import structlog
 from indexer.model import Unavailable
 
 BATCH: Final = 200  # things that are written at once
-GATHER_SECONDS: Final = 0.01  # that a batch waits for company
+GATHER_SECONDS: Final = 0.003  # that a batch waits for company
 FIRST_RETRY_SECONDS: Final = 0.1  # doubled with each failure
 LAST_RETRY_SECONDS: Final = 5.0
 

@@ -110,9 +110,9 @@ class Claimer:
             return
         self._traffic.take(lots, lease_ends)
         full = {lot.endpoint for lot in lots if lot.full}
-        for endpoint in wants:
-            self._traffic.hunger(endpoint, endpoint in full)
-            if endpoint in full and self._traffic.want(endpoint).room:
+        for endpoint in full.intersection(wants):
+            self._traffic.hunger(endpoint, True)
+            if self._traffic.want(endpoint).room:
                 self._asked.setdefault(endpoint, False)  # it had to share: its turn comes again
 
     def _choose(self) -> tuple[dict[str, Want], list[str]]:
@@ -123,6 +123,7 @@ class Claimer:
         while self._asked and len(wants) + len(probes) < most:
             endpoint = next(iter(self._asked))
             want = self._traffic.want(endpoint)
+            self._traffic.hunger(endpoint, False)  # until it is known whether there is more
             if self._asked.pop(endpoint):
                 if not want.busy:
                     probes.append(endpoint)

@@ -122,7 +122,7 @@ _CLAIM: Final = f"""
         select e.id as endpoint, e.url, e.headers, e.rate_limit,
                least(e.concurrency, h.room) as concurrency, {_SECRETS},
                h.endpoint is not null as ailing,
-               least(want.room, coalesce(h.room, 2 * e.concurrency) - want.busy,
+               least(want.room, coalesce(h.room, 4 * e.concurrency) - want.busy,
                      greatest(1, $3::integer / (count(*) over ())::integer)) as room
           from unnest($4::text[], $5::integer[], $6::integer[]) want (endpoint, busy, room)
           join endpoint e on e.id = want.endpoint and e.state = 'active'

@@ -13,6 +13,7 @@ from callbacks.claims import Claim, Lot, Want
 
 BURST_SECONDS: Final = 2.0  # of an endpoint's rate, that may come at once after a rest
 WINDOW_SECONDS: Final = 60.0  # in which faults are counted
+ROUNDS: Final = 4  # of an endpoint's attempts, that are in hand: under way, and the next
 SLICES: Final = 6  # of the window, forgotten one by one
 ATTEMPTS: Final = 20  # in the window, below which a share says nothing
 SHARE: Final = 0.5  # of faults, from which on the breaker opens
@@ -87,8 +88,9 @@ class Lane:
         self.waiting.extend(Ready(claim, lease_ends) for claim in lot.claims)
 
     def want(self, most: int, now: float) -> Want:
-        """What to claim for it, so that no more than `most` are in hand."""
+        """What to claim for it: one more round of attempts, with no more than `most` in hand."""
         busy = self.under_way + len(self.waiting)
+        most = min(most, ROUNDS * self._concurrency)
         soon = self._bucket.fill(now) + self._bucket.rate * BURST_SECONDS - len(self.waiting)
         return Want(busy, max(0, min(most - busy, int(soon))))
 

@@ -44,7 +44,7 @@ class Settled:
 _SETTLE: Final = """
     with outcome as (
         select * from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::float8[],
-                             $6::boolean[], $7::float8[], $8::text[], $9::smallint[], $10::inet[],
+                             $6::boolean[], $7::float8[], $8::text[], $9::smallint[], $10::text[],
                              $11::real[], $12::real[], $13::real[], $14::real[], $15::real[],
                              $16::text[])
                  as o (id, token, state, reason, wait, charged, ago, error, status, address, dns_ms,
@@ -95,8 +95,8 @@ _SETTLE: Final = """
     ), logged as (
         insert into attempt (delivery, number, at, charged, status, error, address, dns_ms,
                              connect_ms, tls_ms, first_byte_ms, total_ms, head)
-        select id, number, clock() - make_interval(secs => ago), charged, status, error, address,
-               dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, head
+        select id, number, clock() - make_interval(secs => ago), charged, status, error,
+               address::inet, dns_ms, connect_ms, tls_ms, first_byte_ms, total_ms, head
           from mine
     )
     select id, followed, case when superseded then 'exhausted' else state end as state,
