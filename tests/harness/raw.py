@@ -122,10 +122,11 @@ def forever(first: bytes, again: bytes, pause: float = 0.0) -> Behaviour:
 
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(first)
-        while True:
+        while not writer.is_closing():
             writer.write(again)
             await writer.drain()
             await asyncio.sleep(pause)
+        raise ConnectionResetError
 
     return behave
 
