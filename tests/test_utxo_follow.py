@@ -18,6 +18,7 @@ from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
 from indexer.devnet.utxo_wallet import SEGWIT, Kind, UtxoWallet
 from indexer.follower import Follower, Outcome
+from indexer.scan import Scanner
 from indexer.watchset import WatchSet
 
 NETWORK = "simulated"
@@ -29,10 +30,11 @@ class World:
     sim: SimulatedUtxoChain
     chain: Chain
     follower: Follower
+    scanner: Scanner
     pool: asyncpg.Pool
 
-    async def watch(self, *wallets: UtxoWallet, role: str | None = None) -> None:
-        keys = [coverage.NewAddress(wallet.address, role=role) for wallet in wallets]
+    async def watch(self, *wallets: UtxoWallet, **fields: Any) -> None:
+        keys = [coverage.NewAddress(wallet.address, **fields) for wallet in wallets]
         async with self.pool.acquire() as connection, connection.transaction():
             await coverage.register_addresses(connection, NETWORK, "a", keys, silent=False)
 
@@ -76,7 +78,8 @@ async def world(pool: asyncpg.Pool, coin: str = "btc", **more: Any) -> AsyncIter
             await origin.begin(pool, chain, NETWORK, network)
             watch = WatchSet(NETWORK, network.reorg_window)
             follower = Follower(NETWORK, network, chain, pool, watch)
-            yield World(sim, chain, follower, pool)
+            scanner = Scanner(NETWORK, network, chain, pool, watch)
+            yield World(sim, chain, follower, scanner, pool)
             await follower.close()
         finally:
             await chain.close()
@@ -167,6 +170,49 @@ async def test_own_outputs_that_spending_does_not_reveal_are_remembered(
             (3, "ignored", "internal"),
             (4, "detected", None),
         ]
+
+
+@pytest.mark.pitfall("P109", "P113")
+async def test_an_own_output_that_a_reorganisation_unspends_is_known_when_it_is_spent_again(
+    pool: asyncpg.Pool,
+) -> None:
+    async with world(pool, reorg_window=5) as w:
+        user, other = w.sim.wallet("user"), w.sim.wallet("other")
+        hot = w.sim.wallet("hot", Kind.P2TR)
+        await w.watch(user)
+        await w.watch(hot, role="own")
+        await w.follow()
+        first = w.sim.pay(other, (hot.script, 50))
+        await w.mine(2)
+        spent = w.sim.send([w.sim.spend(hot, first.hash, 0)], (user.script, 1))
+        await w.mine(2)
+        w.sim.reorg(2, longer=1, hold={spent.hash})
+        for _ in range(10):
+            w.sim.mine(pick=())
+        await w.follow()
+        assert await w.states() == [(1, "orphaned", None)]
+        w.sim.send([w.sim.spend(hot, first.hash, 0)], (user.script, 2))  # instead
+        await w.mine()
+        assert await w.states() == [(1, "orphaned", None), (2, "ignored", "internal")]
+
+
+@pytest.mark.pitfall("P111", "P113")
+async def test_a_backfill_knows_whose_output_was_spent_long_ago(pool: asyncpg.Pool) -> None:
+    async with world(pool, reorg_window=5) as w:
+        late, other = w.sim.wallet("late"), w.sim.wallet("other")
+        hot = w.sim.wallet("hot", Kind.P2TR)
+        await w.watch(hot, role="own")
+        await w.follow()
+        first = w.sim.pay(other, (hot.script, 50))
+        await w.mine()
+        w.sim.send([w.sim.spend(hot, first.hash, 0)], (late.script, 1))
+        height = w.sim.head.number + 1
+        await w.mine(20)
+        await w.watch(late, from_block=height)
+        await w.follow()
+        while await w.scanner.step():
+            pass
+        assert await w.states() == [(1, "ignored", "internal")]
 
 
 @pytest.mark.pitfall("P108", "P110")
