@@ -437,7 +437,7 @@ async def test_a_watch_that_falls_ends_all_streams_and_begins_anew(
 async def test_a_silent_client_is_dropped_and_one_that_answers_stays(
     world: World, carol: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.8)
     monkeypatch.setattr(stream, "CLIENTS_PER_ACCOUNT", 2)
     async with connect(world, carol) as answering:
         silent = await world.session.ws_connect(
@@ -447,7 +447,7 @@ async def test_a_silent_client_is_dropped_and_one_that_answers_stays(
         assert (await silent.receive(SECONDS)).type is WSMsgType.PING
         await rejoin(world, carol)
         await silent.close()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.0)
         assert not receiving.done()
         receiving.cancel()
 
