@@ -3,9 +3,9 @@
 An output to a watched address whose spending will reveal nothing (UTXO: P2TR, P2PK) is remembered
 when it is seen. What can't be known is unknown, never a stranger (P113).
 
-It is remembered for good, spent or not: a reorganisation may unspend it, and a backfill may read the
-block that spent it at any time, for an address registered since. Without it what an own wallet paid
-would be credited there. That is 230 bytes for each such output, a tenth of what a deposit takes.
+It is remembered for good, spent or not (230 bytes an output): a reorganisation may unspend it, and
+a backfill may read the block that spent it at any time, for an address registered since. Without it
+what an own wallet paid would be credited there.
 """
 
 from __future__ import annotations
