@@ -100,6 +100,7 @@ _TELL: Final = """
       join endpoint e on e.account is null and e.id <> t.about
                      and (e.events is null or matches(e.events, t.type))
        for key share of e
+    returning endpoint
 """
 
 
@@ -157,5 +158,6 @@ async def _tell(connection: asyncpg.Connection, found: Sequence[Checkup], now: d
             about.append(each.endpoint)
             told.append(News.of(None, notice.value, now, data))
     await news.store(connection, told)
-    await connection.execute(_TELL, [each.id for each in told], [each.type for each in told], about)
-    await bell.ring(connection)
+    ids, types = [each.id for each in told], [each.type for each in told]
+    made = await connection.fetch(_TELL, ids, types, about)
+    await bell.ring(connection, [row["endpoint"] for row in made])

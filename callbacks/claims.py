@@ -109,7 +109,8 @@ _LEASE: Final = """
       join event v on v.id = leased.event
      order by leased.endpoint, leased.id
 """
-_SECRETS: Final = """
+# Those that sign, the newest first.
+SECRETS: Final = """
     array(select s.secret from endpoint_secret s
            where s.endpoint = e.id and (s.expires_at is null or s.expires_at > clock())
            order by s.created_at desc) as secrets
@@ -120,7 +121,7 @@ _SECRETS: Final = """
 _CLAIM: Final = f"""
     with asked as materialized (
         select e.id as endpoint, e.url, e.headers, e.rate_limit,
-               least(e.concurrency, h.room) as concurrency, {_SECRETS},
+               least(e.concurrency, h.room) as concurrency, {SECRETS},
                h.endpoint is not null as ailing,
                least(want.room, coalesce(h.room, 4 * e.concurrency) - want.busy,
                      greatest(1, $3::integer / (count(*) over ())::integer)) as room
@@ -144,7 +145,7 @@ _CLAIM: Final = f"""
 # The deposits take turns, whichever are due; where none is, the delivery that will be soonest.
 _PROBE: Final = f"""
     with asked as materialized (
-        select e.id as endpoint, e.url, e.headers, e.rate_limit, 1 as concurrency, {_SECRETS},
+        select e.id as endpoint, e.url, e.headers, e.rate_limit, 1 as concurrency, {SECRETS},
                true as ailing, 1 as room, h.probed
           from endpoint_health h join endpoint e on e.id = h.endpoint and e.state = 'active'
          where h.endpoint = any ($3) and h.open_until <= clock()

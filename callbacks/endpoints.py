@@ -200,7 +200,7 @@ async def resume(connection: asyncpg.Connection, endpoint: str) -> None:
         endpoint,
     )
     await connection.execute("delete from endpoint_health where endpoint = $1", endpoint)
-    await bell.ring(connection)
+    await bell.ring(connection, [endpoint])
 
 
 _OLDEST: Final = """

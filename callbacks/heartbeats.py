@@ -56,7 +56,7 @@ async def beat(pool: asyncpg.Pool) -> int:
             await store(connection, news)
             await connection.execute(_DELIVER, names, [each.id for each in news])
             await connection.execute(_NEXT, names, [row["slot"] for row in due])
-            await bell.ring(connection)
+            await bell.ring(connection, names)
     return len(due)
 
 

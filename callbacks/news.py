@@ -16,11 +16,6 @@ from indexer.model import ID_CHARS, format_time
 
 TEST: Final = "endpoint.test"
 HEARTBEAT: Final = "endpoint.heartbeat"
-# What operators are told of all endpoints, at an endpoint of their own.
-FAILING: Final = "endpoint.failing"
-DISABLED: Final = "endpoint.disabled"
-RECOVERED: Final = "endpoint.recovered"
-OPERATOR_NEWS: Final = (FAILING, DISABLED, RECOVERED)
 ID_BYTES: Final = 17  # of randomness; ID_CHARS base32 characters of it are kept
 
 

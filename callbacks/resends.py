@@ -165,6 +165,7 @@ _AGAIN: Final = """
 _NOW: Final = """
     update delivery set due_at = clock()
      where id = $1 and lease_token is null and due_at > clock()
+    returning endpoint
 """
 
 
@@ -177,14 +178,14 @@ async def send_again(
     already are not among them. Needs a transaction that has locked the endpoint.
     """
     made = await connection.fetchval(_AGAIN, endpoint, events, apart)
-    await bell.ring(connection)
+    await bell.ring(connection, [endpoint])
     return int(made)
 
 
 async def send_now(connection: asyncpg.Connection, delivery: int) -> None:
     """Have a live delivery attempted now, unless it is being attempted."""
-    await connection.execute(_NOW, delivery)
-    await bell.ring(connection)
+    rows = await connection.fetch(_NOW, delivery)
+    await bell.ring(connection, [row["endpoint"] for row in rows])
 
 
 async def cancel(connection: asyncpg.Connection, endpoint: str, resend: int) -> bool:

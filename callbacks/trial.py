@@ -15,7 +15,7 @@ import asyncpg
 from callbacks import news, outcomes
 from callbacks.answer import Answer
 from callbacks.attempts import ATTEMPT_SECONDS, Attempts, Message
-from callbacks.claims import Claim
+from callbacks.claims import SECRETS, Claim
 from callbacks.news import TEST, News
 from callbacks.outcomes import Outcome
 from indexer.model import Refused, Unavailable
@@ -27,16 +27,13 @@ class UnderWay(Refused):
     """Another test of the same endpoint is not done yet."""
 
 
-_ENDPOINT: Final = """
-    select e.account, e.url, e.headers, clock() as now,
-           array(select s.secret from endpoint_secret s
-                  where s.endpoint = e.id and (s.expires_at is null or s.expires_at > clock())
-                  order by s.created_at desc) as secrets,
+_ENDPOINT: Final = f"""
+    select e.account, e.url, e.headers, clock() as now, {SECRETS},
            exists (select from delivery d join event v on v.id = d.event and v.type = $2
                     where d.endpoint = e.id and d.deposit is null
                       and d.leased_until > clock()) as busy
       from endpoint e where e.id = $1 for no key update of e
-"""
+"""  # noqa: S608
 _LEASE: Final = """
     insert into delivery (endpoint, event, lease_token, leased_until)
     values ($1, $2, $3, clock() + make_interval(secs => $4)) returning id

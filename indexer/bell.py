@@ -7,7 +7,7 @@ says which endpoints have work: their ids with blanks between them, or nothing i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -22,9 +22,9 @@ RETRY_SECONDS: Final = 1.0  # between attempts to listen again
 log = structlog.get_logger()
 
 
-async def ring(connection: asyncpg.Connection) -> None:
-    """Tell all who listen once this transaction is committed."""
-    await connection.execute("select pg_notify($1, '')", CHANNEL)
+async def ring(connection: asyncpg.Connection, endpoints: Sequence[str]) -> None:
+    """Tell all who listen, once this transaction is committed, which endpoints have work."""
+    await connection.execute("select ring_bell($1)", endpoints)
 
 
 async def listen(pool: asyncpg.Pool, ring: Callable[[str], None]) -> None:

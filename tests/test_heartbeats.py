@@ -120,7 +120,9 @@ async def test_one_that_is_being_sent_is_left_alone(pool: asyncpg.Pool, vault: V
     await endpoint(pool, vault)
     await pass_time(pool, SECONDS)
     await heartbeats.beat(pool)
-    await pool.execute("update delivery set lease_token = gen_random_uuid()")
+    await pool.execute(
+        "update delivery set lease_token = gen_random_uuid(), leased_until = 'infinity'"
+    )
     await pass_time(pool, SECONDS)
     await heartbeats.beat(pool)
     assert await pool.fetchval("select count(*) from delivery") == 2

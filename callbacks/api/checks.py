@@ -11,13 +11,14 @@ import asyncpg
 from callbacks.endpoints import Given
 from callbacks.guard import check_url
 from callbacks.headers import check_headers
-from callbacks.news import OPERATOR_NEWS
+from callbacks.health import Notice
 from callbacks.resolver import check_answers
 from indexer.api.context import Context
 from indexer.api.inputs import bad_field, refusal
 from indexer.model import COUNTED, Refused, parse_amount
 
 DEPOSIT_EVENTS: Final = tuple(f"deposit.{state}" for state in COUNTED)
+OPERATOR_EVENTS: Final = tuple(notice.value for notice in Notice)
 DEPOSIT_FILTERS: Final = {"networks": "networks", "coins": "coins", "min_amount": "minAmount"}
 MASK: Final = "********"  # stands for a header's value, which may be a password
 _KNOWN_COINS: Final = "select id from coin where id = any ($1)"
@@ -40,7 +41,7 @@ async def check(given: Given, context: Context, account: str | None) -> None:
 
 
 def _check_filters(given: Given, context: Context, account: str | None) -> Iterator[Bad]:
-    types = OPERATOR_NEWS if account is None else DEPOSIT_EVENTS
+    types = OPERATOR_EVENTS if account is None else DEPOSIT_EVENTS
     for pattern in given.get("events") or ():
         if not fnmatch.filter(types, pattern):
             yield bad_field("events", f"matches none of {', '.join(types)}", pattern)

@@ -154,7 +154,7 @@ async def delete_endpoint(call: Call) -> None:
     name, pool = call.path["id"], call.context.pool
     await show(call, name)
     async with pool.acquire() as connection:
-        await endpoints.pause(connection, name, "it is being deleted")
+        await endpoints.pause(connection, name, "deleting")
     await endpoints.cancel(pool, name, "endpoint_deleted")
     await locked(call)
     await endpoints.delete_endpoint(await call.begin(), name)
