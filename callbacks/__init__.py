@@ -29,7 +29,10 @@ resends     sending again: one delivery, or a range, paced
 heartbeats  an event a slot, so that silence can be noticed
 partitions  of the attempt log and of finished deliveries: made ahead, dropped when old
 retention   events are forgotten after 90 days
-upkeep      does the last four in every dispatcher
+held        what can't be sent for too long is given up
+watch       warns of what slows the database down
+upkeep      does the last six in every dispatcher
+metrics     what Prometheus is told
 api         the routes of endpoints and deliveries
 
 verification  whether what arrived is the sender's, and exactly why not

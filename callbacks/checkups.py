@@ -18,6 +18,7 @@ import structlog
 from callbacks import endpoints, news
 from callbacks.claims import STATEMENT_SECONDS
 from callbacks.health import End, Health, Notice, Report
+from callbacks.metrics import NOTICES
 from callbacks.news import News
 from indexer import bell
 from indexer.database import unavailable_database
@@ -155,6 +156,7 @@ async def _tell(connection: asyncpg.Connection, found: Sequence[Checkup], now: d
         for notice, data in each.told:
             write = log.info if notice is Notice.RECOVERED else log.warning
             write(notice.value.replace(".", " "), **data)
+            NOTICES.labels(notice.value).inc()
             about.append(each.endpoint)
             told.append(News.of(None, notice.value, now, data))
     await news.store(connection, told)

@@ -13,6 +13,7 @@ from callbacks import claims
 from callbacks.claims import Claim, Want
 from callbacks.clock import Clock
 from callbacks.members import Members
+from callbacks.metrics import OLDEST_DUE_SECONDS
 from callbacks.traffic import Traffic
 from indexer.model import Unavailable
 
@@ -95,8 +96,9 @@ class Claimer:
             self._traffic.tidy()
         if start < self._next_poll:
             return
-        due = await claims.due(self._pool)
-        self._asked.update((name, probe) for name, probe in due.items() if self._members.own(name))
+        due = [each for each in await claims.due(self._pool) if self._members.own(each.endpoint)]
+        self._asked.update((each.endpoint, each.probe) for each in due)
+        OLDEST_DUE_SECONDS.set(max((each.late for each in due), default=0.0))
         now = time.monotonic()
         self._next_poll = now + max(self._poll_seconds, (now - start) / POLL_SHARE)
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 import asyncpg
 
 from callbacks.attempts import Message
+from callbacks.metrics import CLAIM_SECONDS
 from indexer.database import unavailable_database
 
 STATEMENT_SECONDS: Final = 10.0  # a claim or a settling that takes longer is given up and repeated
@@ -46,6 +47,14 @@ class Lot:
     full: bool  # no more was asked for, so that there may be more
 
 
+class Due(NamedTuple):
+    """An endpoint with something to send."""
+
+    endpoint: str
+    probe: bool  # no more than that
+    late: float  # seconds since its oldest has been due
+
+
 @dataclass(frozen=True, slots=True)
 class Want:
     """What this process could send to an endpoint."""
@@ -64,7 +73,8 @@ _DUE: Final = """
             select d.endpoint, d.due_at from delivery d
              where d.endpoint > lane.endpoint order by d.endpoint, d.due_at limit 1) next
     )
-    select lane.endpoint, h.open_until is not null as probe
+    select lane.endpoint, h.open_until is not null as probe,
+           extract(epoch from clock() - lane.due_at)::float8 as late
       from lane
       join endpoint e on e.id = lane.endpoint and e.state = 'active'
       left join endpoint_health h on h.endpoint = lane.endpoint
@@ -75,14 +85,11 @@ _DUE: Final = """
 """
 
 
-async def due(pool: asyncpg.Pool) -> dict[str, bool]:
-    """The endpoints that may be sent something now, longest due first; True: only a probe.
-
-    Raises Unavailable.
-    """
+async def due(pool: asyncpg.Pool) -> list[Due]:
+    """The endpoints that may be sent something now, longest due first. Raises Unavailable."""
     with unavailable_database():
         rows = await pool.fetch(_DUE, timeout=STATEMENT_SECONDS)
-    return {row["endpoint"]: row["probe"] for row in rows}
+    return [Due(*row) for row in rows]
 
 
 # A delivery is free while nobody's lease is on it. It waits for no other, or is its deposit's
@@ -185,7 +192,7 @@ async def claim(
     if not wants:
         return []
     token = uuid4()
-    with unavailable_database():
+    with CLAIM_SECONDS.time(), unavailable_database():
         rows = await pool.fetch(
             _CLAIM,
             token,

@@ -13,6 +13,8 @@ from typing import Final
 
 import structlog
 
+from callbacks.metrics import CLOCK_SKEW_SECONDS
+
 WARN_SECONDS: Final = 5.0  # of difference
 DISTRUST_SECONDS: Final = 30.0  # of difference, from which on the database is believed
 REMIND_SECONDS: Final = 60.0  # between two warnings
@@ -38,6 +40,7 @@ class Clock:
         now = self._monotonic()
         self._ahead = database.timestamp() - now
         skew = self._now() - database.timestamp()
+        CLOCK_SKEW_SECONDS.set(skew)
         if abs(skew) > WARN_SECONDS and now >= self._warned + REMIND_SECONDS:
             self._warned = now
             log.warning("clock skew", seconds=round(skew, 1), limit=WARN_SECONDS)

@@ -23,7 +23,8 @@ from callbacks.claimer import Claimer
 from callbacks.clock import Clock
 from callbacks.health import End, Report
 from callbacks.members import BEAT_SECONDS, LOST_SECONDS, Members
-from callbacks.outcomes import Settled
+from callbacks.metrics import ATTEMPTS, FINISHED, REFUSED, TOOK_SECONDS
+from callbacks.outcomes import Outcome, Settled
 from callbacks.traffic import Traffic
 from callbacks.verdict import Verdict
 from indexer import bell
@@ -127,40 +128,28 @@ class Dispatcher:
     async def _settle(self, verdicts: list[Verdict]) -> None:
         settled = await outcomes.settle(self._pool, [each.outcome for each in verdicts])
         for verdict in verdicts:
-            claim = verdict.outcome.claim
-            if claim.id in settled:
-                self._settled(verdict, settled[claim.id])
+            delivery = verdict.outcome.claim.id
+            if delivery in settled:
+                self._settled(verdict, settled[delivery])
             else:
-                log.warning("outcome refused", delivery=claim.id, reason="the lease ran out")
+                REFUSED.inc()
+                log.warning("outcome refused", delivery=delivery, reason="the lease ran out")
         self._traffic.settled(len(verdicts))
         self._claimer.wake()
 
     def _settled(self, verdict: Verdict, settled: Settled) -> None:
         outcome, report = verdict
-        if settled.followed and settled.state is not None:
-            self._claimer.ask(report.endpoint)
-        if (
-            report.end is not End.DELIVERED
-            or outcome.claim.ailing
-            or report.endpoint in self._ailing
-        ):
+        ATTEMPTS.labels(outcome.answer.error or "delivered").inc()
+        TOOK_SECONDS.observe(outcome.answer.total_ms / 1000)
+        if settled.state is not None:
+            FINISHED.labels(settled.state, settled.reason or "").inc()
+            if settled.followed:
+                self._claimer.ask(report.endpoint)
+        ailing = outcome.claim.ailing or report.endpoint in self._ailing
+        if ailing or report.end is not End.DELIVERED:
             self._reports.add(report)
-        if outcome.answer.error is None:
-            return
-        write = log.info if settled.state is None else log.warning
-        write(
-            "attempt failed" if settled.state is None else "delivery exhausted",
-            delivery=outcome.claim.id,
-            event_id=outcome.claim.message.event,
-            endpoint=report.endpoint,
-            attempt=outcome.claim.message.number,
-            charged=outcome.charged,
-            status=outcome.answer.status,
-            error=outcome.answer.error,
-            ms=round(outcome.answer.total_ms, 1),
-            reason=settled.reason,
-            next_in=None if outcome.wait is None else round(outcome.wait, 1),
-        )
+        if outcome.answer.error is not None:
+            _log_failure(outcome, settled)
 
     async def _record(self, reports: list[Report]) -> None:
         for each in await checkups.record(self._pool, reports):
@@ -172,3 +161,22 @@ class Dispatcher:
                 await claims.release(self._pool, self._traffic.give_back(each.endpoint))
             else:
                 self._claimer.ask(each.endpoint)
+
+
+def _log_failure(outcome: Outcome, settled: Settled) -> None:
+    """Nothing of the URL, which may hold a secret."""
+    claim, answer = outcome.claim, outcome.answer
+    fields = {
+        "delivery": claim.id,
+        "event_id": claim.message.event,
+        "endpoint": claim.message.endpoint,
+        "attempt": claim.message.number,
+        "charged": outcome.charged,
+        "error": answer.error,
+        "status": answer.status,
+        "ms": round(answer.total_ms, 1),
+    }
+    if settled.state is None:
+        log.info("attempt failed", **fields, next_in=round(outcome.wait or 0.0, 1))
+    else:
+        log.warning("delivery exhausted", **fields, reason=settled.reason)

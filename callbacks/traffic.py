@@ -15,6 +15,7 @@ from callbacks.claims import Claim, Lot, Want
 from callbacks.clock import Clock
 from callbacks.health import End
 from callbacks.lanes import Lane, Ready
+from callbacks.metrics import IN_HAND
 from callbacks.verdict import Verdict, judge
 
 SHARE: Final = 0.25  # of the slots, that one endpoint may have
@@ -47,6 +48,7 @@ class Traffic:
         self._lanes: dict[str, Lane] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.free = slots
+        IN_HAND.set_function(lambda: slots - self.free)
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Attempts are tasks of this group, so that its end is theirs."""

@@ -1,4 +1,4 @@
-"""What dispatchers do beside sending: heartbeats, resends, partitions, forgetting.
+"""What dispatchers do beside sending: heartbeats, resends, partitions, forgetting, giving up.
 
 Each job is safe in any number of processes and killed at any instant: its work is in transactions
 that lock what they change, and what is left over is found by the next round.
@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from callbacks import heartbeats, partitions, resends, retention
+from callbacks import heartbeats, held, partitions, resends, retention, watch
 from indexer.database import unavailable_database
 from indexer.model import Unavailable
 
@@ -35,6 +35,9 @@ JOBS: Final = (
     Job("retention", retention.forget, 600.0),
     Job("heartbeats", heartbeats.beat, 1.0),
     Job("resends", resends.feed, 0.5),
+    Job("giving up", held.give_up, 3600.0),
+    Job("warning", held.warn, 86_400.0),
+    Job("watch", watch.look, 60.0),
 )
 
 

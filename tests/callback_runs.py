@@ -79,7 +79,8 @@ async def claim(
     lease: float = 60.0,
 ) -> list[Claim]:
     """What a dispatcher would be given that can have `per_endpoint` in hand of each endpoint."""
-    in_hand = {name: (busy or {}).get(name, 0) for name in await claims.due(pool)}
+    names = [each.endpoint for each in await claims.due(pool)]
+    in_hand = {name: (busy or {}).get(name, 0) for name in names}
     wants = {name: Want(now, per_endpoint - now) for name, now in in_hand.items()}
     lots = await claims.claim(pool, wants, slots, lease)
     return sorted((each for lot in lots for each in lot.claims), key=lambda each: each.id)

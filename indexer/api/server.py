@@ -22,6 +22,7 @@ from indexer.api import (
     events,
     health,
     imports,
+    metrics,
     networks,
     spot,
     stream,
@@ -64,6 +65,7 @@ RESOURCES: Final = (
     stream,
     audit,
     health,
+    metrics,
 )
 
 
