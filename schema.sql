@@ -162,7 +162,7 @@ create table coin (
     state            watch_state not null default 'pending' check (state <> 'removed'),
     covered_from     bigint not null check (covered_from >= 0),
     active_from      bigint,
-    changed_version  bigint,  -- the watch_version that its activation made
+    changed_version  bigint,  -- the watch_version that its activation or last change made
     minimum          numeric(78, 0) not null default 0 check (minimum >= 0),
     confirmations    integer check (confirmations >= 1),
     tiers            jsonb not null default '[]',  -- [{"upTo": "base units", "confirmations": n}], rising

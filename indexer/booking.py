@@ -14,6 +14,7 @@ from typing import TypeAlias
 import asyncpg
 
 from indexer import ledger, spendings
+from indexer.balances import NO_CHECKS, Checks, agrees
 from indexer.chains import Codec, Header, Transfer
 from indexer.model import (
     Coin,
@@ -87,14 +88,19 @@ class Booking:
         self._moment = moment
         self._coins: dict[bytes, Coin] = {}
         self._deposits: dict[str, Deposit] = {}  # by id: every row this transaction touches
+        self._checks = NO_CHECKS
         self._noted: dict[spendings.Outpoint, bytes] = {}  # spent without a word of whose they were
 
-    async def find(self, blocks: Sequence[Found], above: int | None = None) -> None:
+    async def find(
+        self, blocks: Sequence[Found], checks: Checks = NO_CHECKS, above: int | None = None
+    ) -> None:
         """Book the transfers of blocks that are now on our chain.
 
         What is stored already is placed again, whatever is watched by now; only what is new is
-        matched by today's rules. `above`: load the deposits that a swap displaces as well.
+        matched by today's rules. `above`: load the deposits that a swap displaces as well. Stale
+        where a coin wants a balance to agree of which `checks` say nothing.
         """
+        self._checks = checks
         txs = list({t.tx for block in blocks for t in block.transfers})
         if not txs and above is None:
             return
@@ -284,8 +290,14 @@ class Booking:
                 if key == transfer.recipient  # change beside other inputs
                 or any(w.owns(watcher.account, height) for w in watchers.get(key, []))
             }
+            checked = coin.balance_check and not transfer.odd
             state, reason = classify(
-                coin, transfer.units, odd=transfer.odd, own=bool(own), foreign=payers != own
+                coin,
+                transfer.units,
+                odd=transfer.odd,
+                own=bool(own),
+                foreign=payers != own,
+                agrees=agrees(self._checks, block.header.hash, transfer) if checked else True,
             )
             yield Deposit(
                 account=watcher.account,

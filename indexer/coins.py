@@ -28,6 +28,7 @@ class NewCoin:
     confirmations: int | None = None
     tiers: tuple[Tier, ...] = ()
     cap: int | None = None
+    balance_check: bool = False
     kept: Mapping[str, str | bool] = field(default_factory=dict)  # for callers: never acted on
     from_block: int | None = None
 
@@ -42,8 +43,8 @@ async def register_coin(connection: asyncpg.Connection, coin: NewCoin) -> int:
     await connection.execute(
         """
         insert into coin (id, network, asset, name, symbol, decimals, covered_from, minimum,
-                          confirmations, tiers, cap, kept)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                          confirmations, tiers, cap, balance_check, kept)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         """,
         coin.id,
         coin.network,
@@ -56,6 +57,7 @@ async def register_coin(connection: asyncpg.Connection, coin: NewCoin) -> int:
         coin.confirmations,
         _tiers(coin.tiers),
         coin.cap,
+        coin.balance_check,
         coin.kept,
     )
     return covered_from
@@ -95,13 +97,15 @@ async def change_coin(
 ) -> None:
     """Change a coin's settings and what they decide, in the caller's transaction.
 
-    `changes`: any of active (bool), minimum, confirmations, tiers, cap, kept (by name; None takes
-    one back). `confirmations` is the network's own setting, None for "finalized".
+    `changes`: any of active (bool), minimum, confirmations, tiers, cap, balance_check (bool), kept
+    (by name; None takes one back). `confirmations` is the network's own setting, None for
+    "finalized".
     """
     cursor = await cursors.lock(connection, network)
     if cursor is None:
         raise Unavailable(f"network {network} has not started yet")
-    await cursors.raise_watch_version(connection, cursor)
+    version = await cursors.raise_watch_version(connection, cursor)
+    await connection.execute(_CHANGED, coin_id, version)
     for name, value in changes.items():
         await connection.execute(_CHANGES[name], coin_id, _stored(name, value))
     moment = Moment(cursor.height, cursor.finalized, await cursors.now(connection))
@@ -114,6 +118,7 @@ async def change_coin(
     await booking.store()
 
 
+_CHANGED: Final = "update coin set changed_version = $2 where id = $1 and state = 'active'"
 _CHANGES: Final = {
     "active": "update coin set status = case when $2 then 'active' else 'inactive' end"
     "::coin_status where id = $1",
@@ -121,6 +126,7 @@ _CHANGES: Final = {
     "confirmations": "update coin set confirmations = $2 where id = $1",
     "tiers": "update coin set tiers = $2 where id = $1",
     "cap": "update coin set cap = $2 where id = $1",
+    "balance_check": "update coin set balance_check = $2 where id = $1",
     "kept": "update coin set kept = jsonb_strip_nulls(kept || $2) where id = $1",
 }
 

@@ -25,7 +25,7 @@ from typing import Final, Protocol
 import asyncpg
 import structlog
 
-from indexer import coverage, cursors, ledger
+from indexer import balances, coverage, cursors, ledger
 from indexer.ancestry import common_ancestor, work_above
 from indexer.booking import Booking, Found
 from indexer.chains import Block, Chain, Header
@@ -178,6 +178,7 @@ class Follower:
     async def _extend(self, cursor: Cursor, blocks: Sequence[Block]) -> None:
         headers = [block.header for block in blocks]
         finalized = await self._finalized(cursor, headers)
+        checks = await balances.check(self._chain, blocks, self._watch)
         matched = self._match(blocks, self._watch)
         async with self._pool.acquire() as connection, connection.transaction():
             locked = await self._lock(connection, cursor)
@@ -191,7 +192,7 @@ class Follower:
             )
             await self._store_headers(connection, headers, moment)
             booking = self._booking(connection, moment)
-            await booking.find([f for f in matched.found if f.transfers])
+            await booking.find([f for f in matched.found if f.transfers], checks)
             events = await self._finish(booking, locked, moment)
         self._at(moment)
         log.info(
@@ -229,6 +230,7 @@ class Follower:
         blocks = await self._fetch_branch(ancestor, stored[ancestor], top, last)
         headers = [block.header for block in blocks]
         finalized = await self._finalized(cursor, headers, ancestor)
+        checks = await balances.check(self._chain, blocks, self._watch)
         async with self._pool.acquire() as connection, connection.transaction():
             locked = await self._lock(connection, cursor)
             if ancestor < locked.finalized:
@@ -241,7 +243,7 @@ class Follower:
             )
             await self._store_headers(connection, headers, moment)
             booking = self._booking(connection, moment)
-            await booking.find(matched.found, above=ancestor)
+            await booking.find(matched.found, checks, above=ancestor)
             booking.orphan_displaced(ancestor, headers)
             events = await self._finish(booking, locked, moment)
         self._at(moment)

@@ -36,7 +36,7 @@ PROMOTED_AT_ONCE: Final = 5_000  # deposits that one transaction confirms or fin
 
 _COIN: Final = """
     id, network, asset, name, symbol, decimals, status = 'active' as active, covered_from,
-    minimum, confirmations, tiers, cap
+    minimum, confirmations, tiers, cap, balance_check
 """
 
 
@@ -55,6 +55,7 @@ def coin_from(row: Mapping[str, Any]) -> Coin:
         confirmations=row["confirmations"],
         tiers=tuple(Tier(int(t["upTo"]), t["confirmations"]) for t in row["tiers"]),
         cap=row["cap"],
+        balance_check=row["balance_check"],
     )
 
 

@@ -98,6 +98,7 @@ class Coin:
     confirmations: int | None = None  # None: the network's own
     tiers: tuple[Tier, ...] = ()  # rising `up_to`
     cap: int | None = None  # base units; above it a deposit waits for a person
+    balance_check: bool = False  # what came must show in the address's balance
 
     def required(self, units: int, default: int | None) -> int | None:
         """Confirmations that `units` need; None means "when the network calls it final".
@@ -269,12 +270,13 @@ def at_least(confirmations: int | None, maturity: int) -> int | None:
 
 
 def classify(
-    coin: Coin, units: int, *, odd: bool, own: bool, foreign: bool
+    coin: Coin, units: int, *, odd: bool, own: bool, foreign: bool, agrees: bool | None = True
 ) -> tuple[State, Reason | None]:
     """The state in which a transfer to a watched address first stands, by today's rules.
 
     `own`, `foreign`: whether the account's own wallets are among who paid, and whether others are
-    known to be. Who can't be known is neither.
+    known to be. Who can't be known is neither. `agrees`: whether the address's balance shows it,
+    None where nobody can say. An inactive coin comes last: its deposits go on without a person.
     """
     if odd:
         return State.HELD, Reason.UNKNOWN_SHAPE
@@ -282,10 +284,12 @@ def classify(
         return (State.HELD, Reason.MIXED_INPUTS) if foreign else (State.IGNORED, Reason.INTERNAL)
     if units < coin.minimum:
         return State.IGNORED, Reason.BELOW_MINIMUM
-    if not coin.active:
-        return State.HELD, Reason.COIN_INACTIVE
+    if not agrees:
+        return State.HELD, Reason.BALANCE_UNKNOWN if agrees is None else Reason.BALANCE_MISMATCH
     if coin.cap is not None and units > coin.cap:
         return State.HELD, Reason.ABOVE_CAP
+    if not coin.active:
+        return State.HELD, Reason.COIN_INACTIVE
     return State.DETECTED, None
 
 

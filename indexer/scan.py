@@ -15,7 +15,8 @@ from typing import Any, Final, Protocol
 import asyncpg
 import structlog
 
-from indexer import cursors
+from indexer import balances, cursors
+from indexer.balances import Checks
 from indexer.booking import Booking, Found
 from indexer.chains import Chain, Header
 from indexer.cursors import Cursor, Stale
@@ -67,7 +68,7 @@ class Scanner:
             # After the scans were read: whatever they are for is in the watch set by now.
             await self._watch.refresh(connection)
         first, last = _chunk(scans, cursor.height)
-        headers, found = await self._read(first, last)
+        headers, found, checks = await self._read(first, last)
         if last < lowest[0]:
             await self._confirm_ours(headers[-1], *lowest)
         async with self._pool.acquire() as connection, connection.transaction():
@@ -75,20 +76,22 @@ class Scanner:
             booking = Booking(
                 connection, self.network, self._chain.codec, self._rules.required, moment
             )
-            await booking.find(found)
+            await booking.find(found, checks)
             events = await booking.store()
             await self._advance(connection, [s["id"] for s in scans], first, last)
         log.info("scanned", network=self.network, first=first, last=last, events=events)
         return True
 
-    async def _read(self, first: int, last: int) -> tuple[list[Header], list[Found]]:
+    async def _read(self, first: int, last: int) -> tuple[list[Header], list[Found], Checks]:
         headers: list[Header] = []
         found: list[Found] = []
+        checks: dict[tuple[bytes, bytes, bytes], bool | None] = {}
         async for block in self._chain.blocks(first, last):
             headers.append(block.header)
             if transfers := self._chain.transfers(block, self._watch):
                 found.append(Found(block.header, transfers))
-        return headers, found
+                checks |= await balances.check(self._chain, [block], self._watch)
+        return headers, found, checks
 
     async def _hold(
         self,

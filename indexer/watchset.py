@@ -22,6 +22,7 @@ class WatchSet:
         self.network = network
         self.version = -1
         self.assets: set[bytes] = set()
+        self.checked: set[bytes] = set()  # assets of which balances must agree
         self._keys: set[bytes] = set()
         self._reorg_window = reorg_window
         self._loaded_at = -1  # the height when all was loaded
@@ -69,12 +70,14 @@ class WatchSet:
             )
             async for address in rows:
                 self._keys.add(address["address"])
-        assets = await connection.fetch(
-            "select asset from coin where network = $1 and changed_version > $2",
+        coins = await connection.fetch(
+            "select asset, balance_check from coin where network = $1 and changed_version > $2",
             self.network,
             self.version,
         )
-        self.assets.update(asset["asset"] for asset in assets)
+        self.assets.update(coin["asset"] for coin in coins)
+        self.checked.difference_update(coin["asset"] for coin in coins)
+        self.checked.update(coin["asset"] for coin in coins if coin["balance_check"])
         self.version = row["watch_version"]
         return self.version
 

@@ -200,8 +200,8 @@ class World:
                     key,
                 )
 
-    async def register_coin(self, from_block: int | None = None) -> None:
-        coin = coins.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block)
+    async def register_coin(self, from_block: int | None = None, **settings: Any) -> None:
+        coin = coins.NewCoin("tok", "net", TOKEN, "T", "T", 6, from_block=from_block, **settings)
         with suppress(asyncpg.UniqueViolationError):
             async with self.pool.acquire() as connection, connection.transaction():
                 covered_from = await coins.register_coin(connection, coin)

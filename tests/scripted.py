@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from indexer.chains import NATIVE, Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains import NATIVE, Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.model import Refused, Unavailable
 
 ADDRESSES = [bytes([n]) * 20 for n in range(1, 9)]
@@ -81,6 +81,8 @@ class ScriptedChain:
     codec: Codec = field(default_factory=HexCodec)
     unproved_blocks: int = 0
     hint: Callable[[], None] = lambda: None  # the script's, once somebody listens
+    agrees: Callable[[Holding], bool | None] = lambda _: True  # whether a balance does
+    balances: list[Holding] = field(default_factory=list)  # that were asked for
 
     def __post_init__(self) -> None:
         if not self.view:
@@ -152,6 +154,10 @@ class ScriptedChain:
         every = [t for p in block.payload for t in p.transfers() if t.asset in watch.assets]
         hits = watch.contains([t.recipient for t in every])
         return [t for t, hit in zip(every, hits, strict=True) if hit]
+
+    async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
+        self.balances += holdings
+        return [self.agrees(holding) for holding in holdings]
 
     async def token(self, asset: bytes) -> Token:
         raise Refused(f"{asset.hex()} is no token")

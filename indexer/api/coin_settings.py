@@ -42,6 +42,7 @@ class Settings(TypedDict):
     confirmations: int | None
     confirmationTiers: list[TierView]
     maxAutoAmount: Amount | None
+    balanceCheck: bool
     collectThreshold: Amount | None
     collectServiceToColdThreshold: Amount | None
     collectPercentageHot: Amount | None
@@ -87,6 +88,7 @@ class CoinSettings(KeptSettings):
     confirmations: int | None = Field(default=None, ge=1, le=MAX_CONFIRMATIONS)
     confirmation_tiers: list[TierBody] | None = Field(default=None, max_length=MAX_TIERS)
     max_auto_amount: AmountText | None = None
+    balance_check: bool | None = None
 
 
 class WithSettings(CoinSettings):
@@ -106,14 +108,20 @@ class WithSettings(CoinSettings):
         }
 
 
-def parse_settings(given: dict[str, Any], decimals: int, reorg_window: int) -> dict[str, Any]:
-    """What `coins` takes of them, in base units; a Problem names each bad one."""
-    reading = _Reading(decimals, reorg_window)
+def parse_settings(
+    given: dict[str, Any], decimals: int, reorg_window: int, *, checkable: bool
+) -> dict[str, Any]:
+    """What `coins` takes of them, in base units; a Problem names each bad one.
+
+    `checkable`: whether the coin's balances can be asked at a block.
+    """
+    reading = _Reading(decimals, reorg_window, checkable=checkable)
     readers: dict[str, tuple[str, Any, Callable[[Any], Any]]] = {
         "min_deposit_amount": ("minimum", 0, partial(reading.units, "minDepositAmount")),
         "max_auto_amount": ("cap", None, partial(reading.units, "maxAutoAmount")),
         "confirmations": ("confirmations", None, partial(reading.depth, "confirmations")),
         "confirmation_tiers": ("tiers", (), reading.tiers),
+        "balance_check": ("balance_check", False, reading.balance_check),
     }
     changes: dict[str, Any] = {}
     kept: dict[str, str | bool | None] = {}
@@ -132,10 +140,11 @@ def parse_settings(given: dict[str, Any], decimals: int, reorg_window: int) -> d
 class _Reading:
     """Values of one body's settings, and what is wrong with them."""
 
-    def __init__(self, decimals: int, reorg_window: int) -> None:
+    def __init__(self, decimals: int, reorg_window: int, *, checkable: bool) -> None:
         self.bad: list[dict[str, str]] = []
         self._decimals = decimals
         self._reorg_window = reorg_window
+        self._checkable = checkable
 
     def units(self, field: str, text: str, decimals: int | None = None) -> int:
         try:
@@ -164,6 +173,11 @@ class _Reading:
             self.bad.append(bad_field(field, error))
         return number
 
+    def balance_check(self, wanted: bool) -> bool:
+        if wanted and not self._checkable:
+            self.bad.append(bad_field("balanceCheck", "is for tokens of EVM networks only"))
+        return wanted
+
     def tiers(self, given: Sequence[TierBody]) -> tuple[Tier, ...]:
         read: list[Tier] = []
         for index, tier in enumerate(given):
@@ -189,5 +203,6 @@ def settings_view(coin: Coin, kept: Mapping[str, Any]) -> Settings:
             for t in coin.tiers
         ],
         "maxAutoAmount": None if coin.cap is None else format_amount(coin.cap, coin.decimals),
+        "balanceCheck": coin.balance_check,
     }
     return cast(Settings, acting | shown)

@@ -96,7 +96,9 @@ async def create_coin(call: Call, body: CoinBody) -> CoinCreated:
     asset = _asset(context, body)
     token = await _token(context, body, asset)
     network = context.settings.networks[body.network]
-    settings = parse_settings(body.given(), token.decimals, network.reorg_window)
+    settings = parse_settings(
+        body.given(), token.decimals, network.reorg_window, checkable=_checkable(network, asset)
+    )
     ids = _ids(network, asset, token.symbol) if body.coin is None else [body.coin]
     coins = [
         NewCoin(
@@ -158,6 +160,11 @@ def _ids(network: Network, asset: bytes, symbol: str) -> list[str]:
     return ids if standard is None else [f"{word}_{standard}", *ids]
 
 
+def _checkable(network: Network, asset: bytes) -> bool:
+    """Whether `balanceCheck` is for it: where balances can be asked at a block."""
+    return isinstance(network, EvmNetwork) and asset != NATIVE
+
+
 def _standard(network: Network, asset: bytes) -> str | None:
     if isinstance(network, TronNetwork):
         return "trc20" if len(asset) == CONTRACT_BYTES else "trc10"
@@ -194,7 +201,12 @@ async def change(call: Call, body: CoinChange) -> CoinChanged:
     context = call.context
     row = await _find(context, body.coin)
     network = context.settings.networks[row["network"]]
-    changes = parse_settings(body.given(), row["decimals"], network.reorg_window)
+    changes = parse_settings(
+        body.given(),
+        row["decimals"],
+        network.reorg_window,
+        checkable=_checkable(network, row["asset"]),
+    )
     if body.status is not None:
         changes["active"] = body.status == "ACTIVE"
     if changes:

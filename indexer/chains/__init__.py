@@ -12,7 +12,7 @@ Failures cross it as the two kinds of `indexer.model`: `Unavailable` (the node m
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -58,6 +58,14 @@ class Transfer(msgspec.Struct, frozen=True, gc=False):
     senders: tuple[bytes, ...] = ()
     unrevealed: tuple[tuple[bytes, int], ...] = ()
     concealed: bool = False  # spending it will reveal no address
+
+
+class Holding(NamedTuple):
+    """What an address has of a token, before and after a block."""
+
+    block: Block
+    asset: bytes
+    holder: bytes
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -149,6 +157,13 @@ class Chain(Protocol):
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
         """Movements of `watch.assets` to recipients that `watch` may contain. Pure."""
+        ...
+
+    async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
+        """Whether each changed in its block by just what the block's transfers say.
+
+        None where no node can say. Refused where balances can't be asked at a block.
+        """
         ...
 
     async def token(self, asset: bytes) -> Token:

@@ -10,8 +10,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.answers import NotProved
+from indexer.chains.evm_balance import balances_agree
 from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
@@ -164,6 +165,9 @@ class EvmChain:
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
         return transfers(block.payload, watch)
+
+    async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
+        return await balances_agree(self._node, self._endpoints, holdings)
 
     async def token(self, asset: bytes) -> Token:
         from indexer.chains.evm_token import read_token  # web3: slow to import, rarely needed

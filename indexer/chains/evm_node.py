@@ -18,10 +18,12 @@ from indexer.chains.evm_wire import (
     WireLog,
     WireReceipt,
     WireTrace,
+    octets,
     quantity,
 )
 from indexer.chains.jsonrpc import Call, JsonRpc, NodeError, decode
 from indexer.chains.rpc import Endpoint
+from indexer.chains.transfer_event import WORD
 
 TRACE_TIME_LIMIT: Final = "50s"  # of one transaction, at the node
 
@@ -115,6 +117,19 @@ class EvmNode:
         found = _present(endpoint, _sized(endpoint, logs, _logs), "logs", f"{first} to {last}")
         return [_sized(endpoint, raw, _header) for raw in headers], found
 
+    async def balances(
+        self, endpoint: Endpoint, wanted: Sequence[tuple[str, str, str]]
+    ) -> list[int | None]:
+        """What a token's contract says that a holder has at a block named by its hash (EIP-1898).
+
+        Of each (token, holder, block); None where the node or the contract says no number.
+        """
+        calls = [
+            Call("eth_call", [{"to": token, "data": _balance_of(holder)}, {"blockHash": block}])
+            for token, holder, block in wanted
+        ]
+        return [_number(endpoint, answer) for answer in await self._rpc.answers(endpoint, calls)]
+
     async def _by_hash(
         self,
         endpoint: Endpoint,
@@ -134,6 +149,19 @@ def _get_block(block: int | str, *, full: bool) -> Call:
         return Call("eth_getBlockByNumber", [hex(block), full])
     by_hash = block.startswith("0x")
     return Call("eth_getBlockByHash" if by_hash else "eth_getBlockByNumber", [block, full])
+
+
+def _balance_of(holder: str) -> str:
+    """The call data of `balanceOf(address)`."""
+    return "0x70a08231" + holder.removeprefix("0x").rjust(64, "0")
+
+
+def _number(endpoint: Endpoint, answer: msgspec.Raw | NodeError) -> int | None:
+    """What a call returned, if that is one word."""
+    if isinstance(answer, NodeError):
+        return None
+    returned = octets(decode(endpoint, answer, _text))
+    return int.from_bytes(returned, "big") if len(returned) == WORD else None
 
 
 def _filter(topics: Sequence[str], **where: str) -> dict[str, Any]:

@@ -125,6 +125,26 @@ class Endpoints:
                 failures.append(str(error))
         raise Unavailable("; ".join(dict.fromkeys(failures)))
 
+    async def at_each(self, work: Callable[[Endpoint], Awaitable[T | None]]) -> T | None:
+        """Do it at the followed endpoint, then at each other until one has a result.
+
+        None where those that answer have none; Unavailable where none answers.
+        """
+        await self._look_back()
+        answered, failures = False, []
+        for member in [self._members[self._followed], *self._others(self.followed)]:
+            try:
+                result = await self._use(member, work)
+            except Unavailable as error:
+                failures.append(str(error))
+                continue
+            if result is not None:
+                return result
+            answered = True
+        if answered:
+            return None
+        raise Unavailable("; ".join(dict.fromkeys(failures)))
+
     async def at_others(
         self, but: Endpoint, work: Callable[[Endpoint], Awaitable[T]]
     ) -> list[tuple[Endpoint, T | Unavailable]]:

@@ -63,38 +63,52 @@ class JsonRpc:
     async def batch(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[msgspec.Raw]:
         """Each call's result, in the calls' order; raises EndpointFailed unless all are there."""
         results: list[msgspec.Raw] = []
-        while len(results) < len(calls):
-            size = BATCH_CALLS if endpoint.batches else 1
-            part = calls[len(results) : len(results) + size]
-            replies = await self._ask(endpoint, part)
-            if replies is not None:  # else it refused the batch as such
-                results += replies
+        for answer in await self.answers(endpoint, calls):
+            if isinstance(answer, NodeError):
+                raise answer
+            results.append(answer)
         return results
 
-    async def _ask(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[msgspec.Raw] | None:
-        """The calls' results; those that met an overloaded node are asked for again."""
-        results: dict[int, msgspec.Raw] = {}
+    async def answers(
+        self, endpoint: Endpoint, calls: Sequence[Call]
+    ) -> list[msgspec.Raw | NodeError]:
+        """The same, with a NodeError in the place of each call that the node answers with one."""
+        answers: list[msgspec.Raw | NodeError] = []
+        while len(answers) < len(calls):
+            size = BATCH_CALLS if endpoint.batches else 1
+            part = calls[len(answers) : len(answers) + size]
+            replies = await self._ask(endpoint, part)
+            if replies is not None:  # else it refused the batch as such
+                answers += replies
+        return answers
+
+    async def _ask(
+        self, endpoint: Endpoint, calls: Sequence[Call]
+    ) -> list[msgspec.Raw | NodeError] | None:
+        """The calls' answers; those that met an overloaded node are asked for again."""
+        answers: dict[int, msgspec.Raw | NodeError] = {}
         for attempt in range(ATTEMPTS):
-            missing = [at for at in range(len(calls)) if at not in results]
+            missing = [at for at in range(len(calls)) if at not in answers]
             replies = await self._exchange(endpoint, [calls[at] for at in missing])
             if replies is None:
                 return None
             for at, reply in zip(missing, replies, strict=True):
                 if reply.error is None:
-                    results[at] = reply.result
+                    answers[at] = reply.result
+                elif reply.error.code in OVERLOADED_CODES:
+                    self._cool(endpoint, reply.error, last=attempt == ATTEMPTS - 1)
                 else:
-                    self._judge(endpoint, calls[at], reply.error, last=attempt == ATTEMPTS - 1)
-            if len(results) == len(calls):
+                    said = endpoint.clean(reply.error.message)
+                    answers[at] = NodeError(endpoint, calls[at].method, reply.error.code, said)
+            if len(answers) == len(calls):
                 break
-        return [results[at] for at in range(len(calls))]
+        return [answers[at] for at in range(len(calls))]
 
-    def _judge(self, endpoint: Endpoint, call: Call, error: _Fault, *, last: bool) -> None:
-        """Let an overloaded node rest and return; raise any other error."""
-        said = endpoint.clean(error.message)
-        if error.code not in OVERLOADED_CODES:
-            raise NodeError(endpoint, call.method, error.code, said)
+    def _cool(self, endpoint: Endpoint, error: _Fault, *, last: bool) -> None:
+        """Let an overloaded node rest; Overloaded if it was asked often enough."""
         self._transport.cool(endpoint)
         if last:
+            said = endpoint.clean(error.message)
             raise Overloaded(f"{endpoint.name} is overloaded (error {error.code}: {said})")
 
     async def _exchange(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[_Reply] | None:
@@ -110,16 +124,16 @@ class JsonRpc:
         if isinstance(answer, _Reply):
             if single:
                 return _match(endpoint, ids, [answer])
-            self._batch_failed(endpoint, calls, answer)
+            self._batch_failed(endpoint, len(calls), answer)
             return None
         return _match(endpoint, ids, answer)
 
-    def _batch_failed(self, endpoint: Endpoint, calls: Sequence[Call], answer: _Reply) -> None:
+    def _batch_failed(self, endpoint: Endpoint, calls: int, answer: _Reply) -> None:
         """One reply to a whole batch: the node is overloaded, or takes no batches."""
         if answer.error is None:
-            raise EndpointFailed(f"{endpoint.name} answered {len(calls)} calls with one result")
+            raise EndpointFailed(f"{endpoint.name} answered {calls} calls with one result")
         if answer.error.code in OVERLOADED_CODES:
-            self._judge(endpoint, calls[0], answer.error, last=True)
+            self._cool(endpoint, answer.error, last=True)
         endpoint.batches = False
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from indexer.chains import Block, Codec, Header, Token, Transfer, Watch
+from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.pipeline import Pace, in_order
@@ -135,6 +135,9 @@ class TronChain:
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
         return transfers(block.payload, watch)
+
+    async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
+        raise Refused("balances at a block can be asked of EVM networks only")
 
     async def token(self, asset: bytes) -> Token:
         async def ask(path: str, question: Mapping[str, Any]) -> Any:

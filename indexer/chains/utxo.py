@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from indexer.chains import Block, Codec, Header, Token, Transfer, Watch, utxo_hints
+from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch, utxo_hints
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
 from indexer.chains.pipeline import Pace, in_order
@@ -129,6 +129,9 @@ class UtxoChain:
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
         return transfers(block.payload, self._network, watch)
+
+    async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
+        raise Refused("balances at a block can be asked of EVM networks only")
 
     async def token(self, asset: bytes) -> Token:
         raise Refused("a Bitcoin-like network has no tokens")

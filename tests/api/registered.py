@@ -53,5 +53,6 @@ NOTHING: Final[dict[str, Any]] = {  # the settings of a coin of 6 decimals that 
     "confirmations": None,
     "confirmationTiers": [],
     "maxAutoAmount": None,
+    "balanceCheck": False,
     **dict.fromkeys(KEPT),
 }

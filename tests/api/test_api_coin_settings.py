@@ -20,6 +20,7 @@ SETTINGS: Final[dict[str, Any]] = {
         {"upTo": "1000.000001", "confirmations": 6},
     ],
     "maxAutoAmount": "50000",
+    "balanceCheck": True,
 }
 SHOWN: Final[dict[str, Any]] = {
     "minDepositAmount": "1.500000",
@@ -29,6 +30,7 @@ SHOWN: Final[dict[str, Any]] = {
         {"upTo": "1000.000001", "confirmations": 6},
     ],
     "maxAutoAmount": "50000.000000",
+    "balanceCheck": True,
     **dict.fromkeys(KEPT),
 }
 
@@ -105,6 +107,14 @@ async def test_the_largest_amount_there_is(world: World) -> None:
     assert (beyond.status, "2^256" in beyond.error) == (400, True)
 
 
+async def test_balances_are_checked_of_tokens_only(world: World) -> None:
+    answer = await world.admin.put("/v1/coins", {"coin": "eth", "balanceCheck": True})
+    assert (answer.status, "EVM networks only" in answer.error) == (400, True)
+    assert not (await coin(world, "eth"))["settings"]["balanceCheck"]
+    shown = {"coin": "eth", "settings": {"balanceCheck": False}}  # as GET has it
+    assert (await world.admin.put("/v1/coins", shown)).status == 200
+
+
 BAD_SETTINGS: Final[tuple[tuple[dict[str, Any], str], ...]] = (
     ({"confirmations": REORG_WINDOW + 1}, "reorg_window"),
     ({"confirmations": 0}, "confirmations"),
@@ -134,6 +144,8 @@ BAD_SETTINGS: Final[tuple[tuple[dict[str, Any], str], ...]] = (
     ),
     ({"confirmationTiers": [{"upTo": "1", "confirmations": 1}] * 33}, "confirmationTiers"),
     ({"maxAutoAmount": "1.1234567"}, "7 fraction digits"),
+    ({"balanceCheck": 1}, "balanceCheck"),
+    ({"balanceCheck": "true"}, "balanceCheck"),
     ({"status": "ACTIVE", "minDepositAmount": "x"}, "minDepositAmount"),
     ({"status": "active"}, "status"),
     ({"decimals": 8}, "decimals: there is no such field"),
