@@ -57,7 +57,8 @@ class Life:
         self._pool = pool
         self._processes = processes
         self._random = random.Random(34)
-        self._reachable = asyncio.Lock()  # held while the server is down
+        # Held by who needs the server for a moment; a restart takes both.
+        self._feeding, self._starting = asyncio.Lock(), asyncio.Lock()
         self._fed = asyncio.Event()
         self.kills = self.stands = self.restarts = 0
 
@@ -75,11 +76,11 @@ class Life:
             if batch >= BATCHES and self._disrupted():
                 break
             account = self._random.choice(ACCOUNTS)
-            async with self._reachable:
+            async with self._feeding:
                 names = await bulk.deposits(self._pool, [account] * TOGETHER, batch * TOGETHER)
             for sequence in range(1, STEPS + 1):
                 self._random.shuffle(names)
-                async with self._reachable:
+                async with self._feeding:
                     await bulk.events(self._pool, [(name, sequence) for name in names])
                 while await self._waiting() > WAITING:
                     await asyncio.sleep(0.05)
@@ -89,21 +90,20 @@ class Life:
         return min(self.kills, self.stands, self.restarts) >= DISRUPTIONS
 
     async def _waiting(self) -> int:
-        async with self._reachable:
+        async with self._feeding:
             return int(await self._pool.fetchval("select count(*) from delivery"))
 
     async def _kill(self, processes: Sequence[DispatcherProcess]) -> None:
-        while await self._pause(0.5, 1.5):
+        while await self._pause(1.0, 2.5):
             victim = self._random.choice(processes)
             if self._random.random() < 0.8:
                 await victim.kill()
                 self.kills += 1
             else:
-                async with self._reachable:  # a stop waits for the database
+                async with self._starting:  # a stop waits for the database
                     await victim.stop()
-            async with self._reachable:  # so does a start
+            async with self._starting:  # so does a start
                 await victim.start()
-                await asyncio.sleep(1.0)
 
     async def _stand(self, process: DispatcherProcess) -> None:
         while await self._pause(0.5, 1.5):
@@ -114,7 +114,7 @@ class Life:
 
     async def _restart(self) -> None:
         while await self._pause(2.0, 4.0):
-            async with self._reachable:
+            async with self._feeding, self._starting:
                 await (self._server.crash() if self.restarts % 2 else self._server.restart())
             self.restarts += 1
 

@@ -1,0 +1,49 @@
+"""Who comes first when more endpoints have due deliveries than one claim looks at."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import asyncpg
+import pytest
+
+from callbacks.claimer import CLAIM_ENDPOINTS
+from callbacks.dispatcher import Limits
+from indexer.secret import Vault
+from tests import callback_bulk as bulk
+from tests.callback_runs import dispatching
+from tests.harness.crowd import Conduct, crowd
+
+SOON: Final = 2.0  # seconds: a fraction of what the others take
+FRESH: Final = "fresh"
+
+
+@pytest.mark.case(38, 39)
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_what_waits_behind_a_first_event_in_flight_is_in_nobodys_way(
+    pool: asyncpg.Pool, vault: Vault, processes: int
+) -> None:
+    others = [f"other{n}" for n in range(processes * 2 * CLAIM_ENDPOINTS)]
+    await bulk.world(pool, [*others, FRESH])
+    async with crowd() as seen:
+        seen.behave(others, Conduct.DEAD)
+        await bulk.endpoints(pool, vault, seen.urls([*others, FRESH]))
+        names = await bulk.deposits(pool, others, 0)
+        await bulk.events(pool, [(name, step) for name in names for step in (1, 2)])
+        async with dispatching(pool, vault, Limits(attempt_seconds=5.0), count=processes):
+            [name] = await bulk.deposits(pool, [FRESH], 1000)
+            await seen.wait_for(await bulk.events(pool, [(name, 1)]), SOON)
+
+
+@pytest.mark.case(38)
+async def test_many_backlogs_leave_room_for_who_has_none(pool: asyncpg.Pool, vault: Vault) -> None:
+    others = [f"other{n}" for n in range(CLAIM_ENDPOINTS + 10)]
+    await bulk.world(pool, [*others, FRESH])
+    async with crowd() as seen:
+        seen.behave(others, Conduct.SLOW)
+        await bulk.endpoints(pool, vault, seen.urls([*others, FRESH]))
+        names = await bulk.deposits(pool, others * 50, 0)
+        await bulk.events(pool, [(name, 1) for name in names])
+        async with dispatching(pool, vault, Limits()):
+            [name] = await bulk.deposits(pool, [FRESH], 10_000)
+            await seen.wait_for(await bulk.events(pool, [(name, 1)]), SOON)
