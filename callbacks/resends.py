@@ -29,6 +29,7 @@ RATE_SHARE: Final = 0.2  # of the endpoint's rate
 STEP_SECONDS: Final = 5.0  # of deliveries that are made at once
 MAX_STEP: Final = 1_000  # deliveries made at once
 MAX_SCAN: Final = 20_000  # positions of the feed that one step looks at
+FULL_SECONDS: Final = 1.0  # until it is looked again whether a receiver took what it was sent
 READY: Final = 100  # resends that one round feeds
 
 log = structlog.get_logger()
@@ -240,6 +241,7 @@ async def _step(connection: asyncpg.Connection, resend: int, endpoint: str) -> i
     step = min(max(1, int(pace * STEP_SECONDS)), MAX_STEP)
     room = step - await connection.fetchval(_WAITING, endpoint, step)
     if not room:
+        await connection.execute(_ADVANCE, resend, row["next"], FULL_SECONDS)
         return 0
     end = min(row["last"], row["next"] + MAX_SCAN)
     found = await connection.fetch(

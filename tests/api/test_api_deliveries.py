@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import orjson
 import pytest
 
+from callbacks import resends
 from indexer.model import format_time
 from tests import callback_rows as rows
 from tests.api.past import endpoint, happen, states
-from tests.api.world import Caller, World
-from tests.callback_runs import dispatching, settled
+from tests.api.world import Caller, World, address
+from tests.callback_runs import dispatching, hurried, settled
 from tests.harness.receiver import Receiver, receiver
 
 NOBODYS: Final = ["0", "999", "x", "-1", "9223372036854775808", "1.0"]
@@ -156,6 +158,38 @@ async def test_a_finished_delivery_is_sent_again_with_its_id_and_bytes(world: Wo
         assert (before.id, before.body) == (after.id, after.body)
         shown = (await world.alice.get(f"/v1/deliveries/{first['id']}")).body
         assert [each["number"] for each in shown["attempts"]] == [1, 2]
+
+
+@pytest.mark.case(28)
+async def test_bytes_of_any_kind_are_the_same_on_every_attempt_and_resend(world: World) -> None:
+    async with shop(world, fail=0.5, seed=28) as (made, path):
+        await world.pool.execute("update coin set symbol = $1 where id = 'eth'", "Ξ\u2028")
+        watched = {"address": address(1), "reference": 'Größe "円" 🪙 \\u2028'}
+        await world.alice.register("ethereum", watched)
+        await world.activate("ethereum")
+        await world.pay(1, address(1), 2**256 - 1)
+        since = await ago(world, hours=1)
+        async with dispatching(world.pool, world.context.vault), hurried(world.pool):
+            [done] = await settled(world.pool)
+            for _ in range(3):
+                await world.alice.post(f"/v1/deliveries/{done['id']}/resend", None)
+                await settled(world.pool)
+            await resend(world.alice, path, since)
+            await resends.feed(world.pool)
+            await settled(world.pool)
+        [event] = (await world.alice.get("/v1/events")).body["items"]
+    assert not made.refused
+    assert len(made.accepted) == 5
+    assert len(made.requests) > 5
+    [(name, body)] = {(each.id, each.body) for each in made.requests}
+    assert (name, orjson.loads(body)) == (
+        event["id"],
+        {key: event[key] for key in ("type", "timestamp", "data")},
+    )
+    data = orjson.loads(body)["data"]
+    assert data["amountUnits"] == str(2**256 - 1)
+    assert data["reference"] == watched["reference"]
+    assert data["symbol"] == "Ξ\u2028"
 
 
 async def test_an_exhausted_or_cancelled_delivery_is_sent_again(world: World) -> None:
