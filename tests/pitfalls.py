@@ -14,7 +14,6 @@ COUNT = 128
 
 # Why a pitfall has no test yet. What is not here and has no test is simply open.
 LATER = {
-    **{n: "UTXO: comes with its networks" for n in range(87, 114) if n not in (89, 110, 111)},
     7: "balanceCheck comes with the full API",
     12: "credited from Transfer logs alone; ERC-777's Sent is another topic",
     13: "balanceCheck comes with the full API",

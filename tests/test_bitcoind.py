@@ -61,7 +61,7 @@ def row_of(rows: list[dict[str, Any]], txid: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.pitfall("P87", "P92", "P93", "P97")
+@pytest.mark.pitfall("P87", "P91", "P92", "P93", "P97")
 async def test_an_address_of_each_kind_is_paid(w: RealWorld, program: tuple[str, str]) -> None:
     codec = UtxoCodec(NETWORKS[program[0], "regtest"])
     key = bytes.fromhex(
@@ -81,7 +81,8 @@ async def test_an_address_of_each_kind_is_paid(w: RealWorld, program: tuple[str,
     await w.register({await w.node.script(shouted): shouted.lower()})
     amounts = ("0.00123456", "1", "20.99769999", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6")
     paid: list[str | bytes] = [*addresses, bare, shouted]
-    txid = await w.node.pay(*zip(paid, amounts, strict=True))
+    either = b"\x51\x21" + key + b"\x21\x02" + key[1:] + b"\x52\xae"  # never ours alone
+    txid = await w.node.pay(*zip(paid, amounts, strict=True), (either, "5"))
     await w.follow()
     assert await w.deposits() == []  # unconfirmed
     await w.mine()

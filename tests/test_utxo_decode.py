@@ -117,7 +117,6 @@ def test_amounts_are_exact_to_the_last_unit() -> None:
         assert type(found.units) is int
 
 
-@pytest.mark.pitfall("P105")
 def test_nothing_at_all_is_no_transfer() -> None:
     assert read(paying((0, BOB.script))) == []
 

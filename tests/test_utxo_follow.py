@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from indexer import coins, config, coverage, origin
 from indexer.chains import Chain
 from indexer.chains.families import open_chain
+from indexer.devnet.utxo_block import Transaction, coinbase
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
 from indexer.devnet.utxo_wallet import SEGWIT, Kind, UtxoWallet
@@ -22,6 +23,7 @@ from indexer.scan import Scanner
 from indexer.watchset import WatchSet
 
 NETWORK = "simulated"
+OUTPUTS = 20_000
 HARDER = 0x2003FFFF  # 32 times as hard as regtest asks
 
 
@@ -37,6 +39,12 @@ class World:
         keys = [coverage.NewAddress(wallet.address, **fields) for wallet in wallets]
         async with self.pool.acquire() as connection, connection.transaction():
             await coverage.register_addresses(connection, NETWORK, "a", keys, silent=False)
+
+    async def change(self, settings: dict[str, Any]) -> None:
+        """The coin's own settings."""
+        codec = self.chain.codec
+        async with self.pool.acquire() as connection, connection.transaction():
+            await coins.change_coin(connection, NETWORK, codec, 2, "btc", settings)
 
     async def mine(self, blocks: int = 1) -> None:
         for _ in range(blocks):
@@ -111,12 +119,66 @@ async def test_changed_settings_leave_a_coinbase_its_maturity(pool: asyncpg.Pool
         await w.follow()
         w.sim.mine(reward=miner.script)
         await w.follow()
-        codec, changes = w.chain.codec, {"confirmations": 5}
-        async with w.pool.acquire() as connection, connection.transaction():
-            await coins.change_coin(connection, NETWORK, codec, 2, "btc", changes)
+        await w.change({"confirmations": 5})
         await w.mine(20)
         assert [state for _, state, _ in await w.states()] == ["detected"]
         assert await w.pool.fetchval("select required from deposit") == 100
+
+
+@pytest.mark.pitfall("P90")
+async def test_new_money_with_the_id_of_older_money_is_the_same_deposit(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As twice in 2010, before a coinbase had to name its height (BIP 30, BIP 34)."""
+
+    def alike(number: int, extra: bytes, *rest: Any) -> Transaction:
+        return coinbase(7, b"again", *rest)
+
+    monkeypatch.setattr("indexer.devnet.utxo_chain.coinbase", alike)
+    async with world(pool) as w:
+        miner = w.sim.wallet("miner")
+        await w.watch(miner)
+        await w.follow()
+        minted = []
+        for blocks in (1, 50, 50):
+            minted.append(w.sim.mine(reward=miner.script))
+            await w.mine(blocks)
+        assert len({block.transactions[0].hash for block in minted}) == 1
+        assert [state for _, state, _ in await w.states()] == ["detected"]
+        assert await w.pool.fetchval("select height from deposit") == minted[-1].number
+        await w.mine(49)
+        assert [state for _, state, _ in await w.states()] == ["confirmed"]
+
+
+@pytest.mark.pitfall("P105", "P112")
+async def test_what_is_below_the_minimum_is_told_to_nobody(pool: asyncpg.Pool) -> None:
+    async with world(pool) as w:
+        user, other = w.sim.wallet("user", Kind.P2TR), w.sim.wallet("other")
+        await w.watch(user)
+        await w.follow()
+        await w.change({"minimum": 1000})
+        envelope = b"\x20" + bytes(32) + b"\xac\x00\x63\x03ord\x01\x01\x0atext/plain\x00\x02hi\x68"
+        coin = replace(w.sim.coin(other), script=b"", witness=(bytes(64), envelope, b"\xc0" * 33))
+        w.sim.send([coin], (user.script, 546))  # an inscription rides on it
+        w.sim.pay(other, (user.script, 999), (user.script, 1000))
+        await w.mine(2)
+        below = ("ignored", "below_minimum")
+        assert await w.states() == [(546, *below), (999, *below), (1000, "confirmed", None)]
+        assert await w.pool.fetchval("select count(distinct deposit) from event") == 1
+
+
+@pytest.mark.pitfall("P96")
+async def test_a_block_that_pays_thousands_of_watched_outputs_is_one_step(
+    pool: asyncpg.Pool,
+) -> None:
+    async with world(pool) as w:
+        user, other = w.sim.wallet("user"), w.sim.wallet("other")
+        await w.watch(user)
+        await w.follow()
+        w.sim.pay(other, *[(user.script, units) for units in range(1, OUTPUTS + 1)])
+        w.sim.mine()
+        assert await w.follower.step() is Outcome.EXTENDED
+        assert await w.states() == [(units, "detected", None) for units in range(1, OUTPUTS + 1)]
 
 
 @pytest.mark.pitfall("P19", "P113")
