@@ -12,7 +12,7 @@ class Documented:
     """Every answer that `check` lets pass stands in the document."""
 
     def __init__(self, document: Any) -> None:
-        self._document = document
+        self.document = document
         self._operations = [
             (re.compile(re.sub(r"{\w+}", "[^/]+", path)), method.upper(), operation)
             for path, methods in document["paths"].items()
@@ -45,6 +45,6 @@ class Documented:
     def _validator(self, name: str, status: str, schema: Any) -> Any:
         key = (name, status)
         if key not in self._validators:
-            whole = {**schema, "components": self._document["components"]}
+            whole = {**schema, "components": self.document["components"]}
             self._validators[key] = jsonschema_rs.Draft202012Validator(whole)
         return self._validators[key]
