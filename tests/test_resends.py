@@ -160,6 +160,17 @@ async def test_one_range_of_an_endpoint_follows_another(pool: asyncpg.Pool, vaul
     assert Counter(await all_of_it(pool)) == dict.fromkeys(events, 3)
 
 
+async def test_a_range_that_another_feeds_is_left_to_it(pool: asyncpg.Pool, vault: Vault) -> None:
+    await rows.world(pool)
+    name, _ = await rows.endpoint(pool, vault, URL)
+    await past(pool, 3)
+    await begin(pool, name)
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("select from resend for update")
+        assert await asyncio.wait_for(resends.feed(pool), 5) == 0
+    assert await resends.feed(pool) == 3
+
+
 @pytest.mark.parametrize("state", ["paused", "disabled"])
 async def test_an_endpoint_that_is_held_is_sent_nothing_more(
     pool: asyncpg.Pool, vault: Vault, state: str
