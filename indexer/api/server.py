@@ -39,6 +39,8 @@ from indexer.model import Refused
 
 SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
 KEEP_ALIVE_SECONDS: Final = 75.0
+# Of a request's first line: six filters of MAX_QUERY_TEXT characters, each of four bytes in %XX.
+MAX_LINE: Final = 64 * 1024
 BACKLOG: Final = 512  # connections that wait to be accepted
 
 
@@ -115,6 +117,7 @@ class Server:
             access_log=None,  # answer_errors writes a line a request
             keepalive_timeout=KEEP_ALIVE_SECONDS,
             shutdown_timeout=SHUTDOWN_SECONDS,
+            max_line_size=MAX_LINE,
         )
 
     async def start(self) -> str:

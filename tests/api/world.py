@@ -22,7 +22,7 @@ from indexer import coins, config, coverage, cursors
 from indexer.api import accounts
 from indexer.api.context import Context
 from indexer.api.limits import Limits
-from indexer.api.server import build
+from indexer.api.server import MAX_LINE, build
 from indexer.booking import Booking, Found
 from indexer.chains import NATIVE, Header, Token, Transfer
 from indexer.chains.evm_codec import EvmCodec
@@ -163,7 +163,7 @@ class World:
         )
         unlimited = Limits(rate=100_000.0, guesses=100_000)
         server = TestServer(build(context, ROUTES, unlimited))
-        await server.start_server()
+        await server.start_server(max_line_size=MAX_LINE)
         session = aiohttp.ClientSession()
         async with session.get(server.make_url("/openapi.json")) as answer:
             documented = Documented(await answer.json())
