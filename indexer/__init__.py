@@ -21,7 +21,8 @@ The money path
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?
     cursors         the SQL of cursor and stored headers: the fence
-    ledger          the SQL of coins, deposits and events
+    ledger          the SQL of coins and deposits
+    feed            the SQL of events: positions without gaps, deliveries with them
     origin          a network's first cursor, and an operator's rewind
     lease           which process works at a network
 

@@ -1,31 +1,27 @@
-"""The SQL of coins, deposits and events: a function a statement, no rule of its own.
+"""The SQL of coins and deposits: a function a statement, no rule of its own.
 
 `cursors` says in which order locks are taken.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 import asyncpg
-import orjson
 
+from indexer import feed
 from indexer.chains import Codec
 from indexer.cursors import Cursor, Stale
 from indexer.model import (
     Coin,
     Deposit,
-    Event,
     Moment,
     Place,
     Reason,
     State,
     Tier,
-    format_time,
-    view,
 )
 
 PROMOTED_AT_ONCE: Final = 5_000  # deposits that one transaction confirms or finalizes
@@ -260,7 +256,7 @@ async def store(
         await _update(connection, old, at)
     events = [event for d in changed for event in d.events]
     if events:
-        await _append_events(connection, events, coins_by_asset, codec)
+        await feed.append(connection, events, coins_by_asset, codec)
     return len(events)
 
 
@@ -342,69 +338,4 @@ async def _update(connection: asyncpg.Connection, rows: Sequence[Deposit], at: d
         at,
         [d.id for d in rows],
         *_place_columns(rows),
-    )
-
-
-# ------------------------------------------------------------------------------ events
-
-
-async def _append_events(
-    connection: asyncpg.Connection,
-    events: Sequence[Event],
-    coins_by_asset: Mapping[bytes, Coin],
-    codec: Codec,
-) -> None:
-    """Give each event the next position of its account's feed, and make its deliveries."""
-    position = await _take_positions(connection, Counter(e.deposit.account for e in events))
-    positions = []
-    for event in events:
-        position[event.deposit.account] += 1
-        positions.append(position[event.deposit.account])
-    ids = [e.id for e in events]
-    await connection.execute(
-        """
-        insert into event (account, position, id, deposit, sequence, type, body, created_at)
-        select * from unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::integer[],
-                             $6::text[], $7::bytea[], $8::timestamptz[])
-        """,
-        [e.deposit.account for e in events],
-        positions,
-        ids,
-        [e.deposit.id for e in events],
-        [e.deposit.sequence for e in events],
-        [e.type for e in events],
-        [body(e, coins_by_asset[e.deposit.asset], codec) for e in events],
-        [e.timestamp for e in events],
-    )
-    await connection.execute("select make_deliveries($1)", ids)
-
-
-async def _take_positions(
-    connection: asyncpg.Connection, wanted: Mapping[str, int]
-) -> dict[str, int]:
-    """For each account the position before the first of those taken."""
-    accounts = sorted(wanted)
-    await connection.execute(
-        "select from account where id = any ($1) order by id for no key update", accounts
-    )
-    rows = await connection.fetch(
-        """
-        update account a set position = a.position + t.n
-          from unnest($1::text[], $2::integer[]) as t(id, n) where a.id = t.id
-        returning a.id, a.position - t.n as before
-        """,
-        accounts,
-        [wanted[a] for a in accounts],
-    )
-    return {row["id"]: row["before"] for row in rows}
-
-
-def body(event: Event, coin: Coin, codec: Codec) -> bytes:
-    """The exact bytes that every attempt of this event sends."""
-    return orjson.dumps(
-        {
-            "type": event.type,
-            "timestamp": format_time(event.timestamp),
-            "data": view(event.deposit, coin, codec, event.confirmations),
-        }
     )

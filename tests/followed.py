@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import asyncpg
 
-from indexer import coins, coverage, cursors, ledger, origin
+from indexer import coins, coverage, cursors, feed, ledger, origin
 from indexer.booking import Booking
 from indexer.chains import Header, Transfer
 from indexer.cursors import Stale
@@ -38,7 +38,7 @@ CRASH_POINTS: Final[list[tuple[Any, str]]] = [
     (Booking, "find"),
     (Booking, "promote"),
     (ledger, "store"),
-    (ledger, "_append_events"),
+    (feed, "append"),
     (Scanner, "_advance"),
 ]
 NEVER: Final = 10**9  # a height above every chain

@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer import cursors, ledger, origin
+from indexer import cursors, feed, ledger, origin
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
@@ -163,8 +163,8 @@ async def test_positions_are_given_out_in_the_order_of_commit(pool: asyncpg.Pool
     async with pool.acquire() as first, pool.acquire() as second:
         transaction = first.transaction()
         await transaction.start()
-        assert await ledger._take_positions(first, {"alice": 2}) == {"alice": 0}
-        waiting = asyncio.create_task(ledger._take_positions(second, {"alice": 1}))
+        assert await feed.take_positions(first, {"alice": 2}) == {"alice": 0}
+        waiting = asyncio.create_task(feed.take_positions(second, {"alice": 1}))
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
         await transaction.commit()
