@@ -149,7 +149,13 @@ _CLAIM: Final = f"""
     ), {_LEASE}
 """  # noqa: S608
 
-# The deposits take turns, whichever are due; where none is, the delivery that will be soonest.
+# The deposits take turns, those of them that are due; where none is, what will be soonest.
+_TURN: Final = f"""
+    select d.id from delivery d
+     where d.endpoint = asked.endpoint and d.deposit > {{after}} and d.due_at <= (select clock())
+       and {_FREE} and {_FIRST}
+     order by d.deposit, d.sequence limit 1
+"""  # noqa: S608
 _PROBE: Final = f"""
     with asked as materialized (
         select e.id as endpoint, e.url, e.headers, e.rate_limit, 1 as concurrency, {SECRETS},
@@ -164,10 +170,8 @@ _PROBE: Final = f"""
           from asked cross join lateral (
             select p.id, p.endpoint, p.deposit from delivery p
              where p.id = coalesce(
-                (select d.id from delivery d
-                  where d.endpoint = asked.endpoint and d.deposit > coalesce(asked.probed, '')
-                    and d.due_at <= (select clock()) and {_FREE} and {_FIRST}
-                  order by d.deposit, d.sequence limit 1),
+                ({_TURN.format(after="asked.probed")}),
+                ({_TURN.format(after="''")}),
                 (select d.id from delivery d
                   where d.endpoint = asked.endpoint and {_FREE} and {_FIRST}
                   order by d.due_at, d.id limit 1))

@@ -22,8 +22,8 @@ _OLDEST: Final = """
     select pid, extract(epoch from clock_timestamp() - xact_start)::float8 as seconds
       from pg_stat_activity
      where coalesce(backend_xmin, backend_xid) is not null and xact_start is not null
-       and pid <> pg_backend_pid()
-       and backend_type in ('client backend', 'walsender')
+       and pid <> pg_backend_pid() and datname = current_database()
+       and backend_type = 'client backend'
      order by xact_start limit 1
 """
 
