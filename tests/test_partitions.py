@@ -33,7 +33,7 @@ async def names(pool: asyncpg.Pool, log: Log) -> list[str]:
     return [row["name"] for row in found if not row["name"].endswith("_default")]
 
 
-async def put(pool: asyncpg.Pool, log: Log, moment: datetime) -> None:
+async def put(pool: asyncpg.Pool | asyncpg.Connection, log: Log, moment: datetime) -> None:
     """A row of that time."""
     if log is ATTEMPTS:
         await pool.execute(
@@ -127,6 +127,16 @@ async def test_a_lock_is_not_waited_for(
                 await partitions.keep(pool)
     await partitions.keep(pool)
     assert len(await names(pool, ATTEMPTS)) == partitions.AHEAD_DAYS + 1
+
+
+async def test_what_is_being_written_to_the_default_one_moves_as_well(pool: asyncpg.Pool) -> None:
+    async with pool.acquire() as writer, writer.transaction():
+        await put(writer, ATTEMPTS, datetime.now(UTC))
+        keeping = asyncio.create_task(partitions.keep(pool))
+        await asyncio.sleep(0.2)
+        assert not keeping.done()
+    await asyncio.wait_for(keeping, 10)
+    assert await places(pool, ATTEMPTS) == [ATTEMPTS.name(datetime.now(UTC).date())]
 
 
 # ---------------------------------------------------------------------------- deliveries go on
