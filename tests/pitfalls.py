@@ -14,9 +14,7 @@ COUNT = 128
 
 # Why a pitfall has no test yet. What is not here and has no test is simply open.
 LATER = {
-    7: "balanceCheck comes with the full API",
     12: "credited from Transfer logs alone; ERC-777's Sent is another topic",
-    13: "balanceCheck comes with the full API",
     14: "out of scope: rebasing tokens are not to be listed",
     15: "out of scope: watch the issuer's events; an inactive coin holds deposits",
     16: "mirrors of the native coin are denied; two entry points: list one",
