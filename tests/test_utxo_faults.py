@@ -182,10 +182,20 @@ async def test_another_endpoint_stands_in_while_the_fault_lasts(
             await struck(w, fault, hits=1)
 
 
-async def test_blocks_come_by_json_where_there_is_no_rest(dsn: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: web.Response(status=404),
+        lambda: web.Response(status=403),
+        lambda: web.Response(text="<html>Welcome!</html>", content_type="text/html"),
+    ],
+)
+async def test_blocks_come_by_json_where_there_is_no_rest(
+    dsn: str, tmp_path: Path, make: Callable[[], web.Response]
+) -> None:
     async with simulated_world(dsn, tmp_path) as w:
         await prepare(w)
-        with w.proxies[0].fault(utxo_faults.WithoutRest()) as fault:
+        with w.proxies[0].fault(utxo_faults.WithoutRest(make)) as fault:
             pay(w)
             await w.follow()
             assert fault.hits == 1  # then it is not asked for again

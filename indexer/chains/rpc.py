@@ -199,11 +199,14 @@ class Transport:
         return answer
 
     def _judge(self, endpoint: Endpoint, response: aiohttp.ClientResponse) -> None:
-        """Statuses that say it all. Others may come with an answer in the node's own terms."""
+        """Statuses that say it all. Others may come with an answer in the node's own terms.
+
+        What may not be got is merely not served: many a gateway lets calls alone through.
+        """
         if response.status in (429, 503):
             self.cool(endpoint, _retry_after(response))
             raise Overloaded(f"{endpoint.name} is overloaded (HTTP {response.status})")
-        if response.status in (401, 403):
+        if response.status in (401, 403) and response.method == "POST":
             raise EndpointFailed(
                 f"{endpoint.name} refuses us (HTTP {response.status}): check its credentials"
             )

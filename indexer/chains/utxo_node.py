@@ -7,12 +7,15 @@ as readily as any (P99), and who has followed a chain links each to the one befo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
 
 from indexer.chains.jsonrpc import Call, JsonRpc, NodeError, decode
 from indexer.chains.rpc import Endpoint, EndpointFailed, NotServed, Transport
+from indexer.chains.utxo_parse import HEADER_BYTES
+from indexer.chains.utxo_proof import double_sha256
 
 NO_SUCH_HEIGHT: Final = -8  # Core's RPC_INVALID_PARAMETER
 
@@ -80,10 +83,11 @@ class UtxoNode:
 
     async def block(self, endpoint: Endpoint, block: bytes) -> bytes:
         if endpoint not in self._without_rest:
-            try:
-                return await self._transport.get(endpoint, f"rest/block/{block.hex()}.bin")
-            except NotServed:
-                self._without_rest.add(endpoint)
+            with suppress(NotServed):
+                raw = await self._transport.get(endpoint, f"rest/block/{block.hex()}.bin")
+                if double_sha256(raw[:HEADER_BYTES])[::-1] == block:
+                    return raw
+            self._without_rest.add(endpoint)  # nothing is served there, or a page of a gateway
         raw = await self._rpc.call(endpoint, "getblock", [block.hex(), 0])
         return _bytes(endpoint, raw)
 

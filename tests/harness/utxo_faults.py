@@ -95,13 +95,17 @@ class Always(Fault):
 
 
 class WithoutRest(Fault):
-    """Blocks by JSON-RPC alone."""
+    """Something else is answered where blocks would be served as they are."""
+
+    def __init__(self, make: Callable[[], web.Response]) -> None:
+        super().__init__()
+        self._make = make
 
     async def instead(self, calls: Sequence[Call]) -> web.StreamResponse | None:
         if not calls[0].get("rest"):
             return None
         self.hits += 1
-        return web.Response(status=404)
+        return self._make()
 
 
 class Refusing(Fault):
