@@ -107,6 +107,14 @@ async def change_endpoint(
         )
 
 
+async def count(connection: asyncpg.Connection, account: str | None) -> int:
+    """How many endpoints an account has; `account` None: the operator."""
+    found: int = await connection.fetchval(
+        "select count(*) from endpoint where account is not distinct from $1", account
+    )
+    return found
+
+
 _LOCK: Final = """
     select id, state::text as state from endpoint
      where id = $1 and ($2::text is null or account = $2) for no key update

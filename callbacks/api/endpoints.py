@@ -14,13 +14,14 @@ from callbacks.api.checks import MASK, check
 from callbacks.endpoints import Given
 from callbacks.guard import MAX_URL
 from indexer.api.context import Context
-from indexer.api.errors import missing
+from indexer.api.errors import Conflict, missing
 from indexer.api.inputs import AmountText, Body, Rate, Text
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Amount, Time, optional_time
 from indexer.model import format_time
 
+MAX_ENDPOINTS: Final = 1_000  # of one account: each event is offered to all of them
 MAX_FILTERS: Final = 100  # entries of one filter
 MIN_RATE: Final = 0.1  # deliveries a second
 MAX_RATE: Final = 1_000.0
@@ -117,6 +118,8 @@ async def create_endpoint(call: Call, body: NewEndpoint) -> CreatedEndpoint:
     context, account, given = call.context, await call.account(), body.given()
     await check(given, context, account)
     connection = await call.begin()
+    if await endpoints.count(connection, account) >= MAX_ENDPOINTS:
+        raise Conflict(f"there are {MAX_ENDPOINTS} endpoints already, as many as there can be")
     name, secret = await endpoints.create_endpoint(connection, context.vault, account, given)
     return {**await show(call, name), "secret": secret}
 

@@ -290,6 +290,15 @@ async def test_the_list_goes_on_over_pages(world: World) -> None:
     assert [each["id"] for each in listed] == made[::-1]
 
 
+async def test_an_account_has_so_many_endpoints_and_no_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callbacks.api.endpoints.MAX_ENDPOINTS", 2)
+    answers = [await world.alice.post("/v1/endpoints", {"url": URL}) for _ in range(3)]
+    assert [each.status for each in answers] == [201, 201, 409]
+    assert (await world.bob.post("/v1/endpoints", {"url": URL})).status == 201
+
+
 async def test_an_idempotent_creation_makes_one_endpoint(world: World) -> None:
     headers = {"Idempotency-Key": "one"}
     first = await world.alice.post("/v1/endpoints", {"url": URL}, headers=headers)
