@@ -15,8 +15,6 @@ from tests.harness.api import ApiError
 from tests.harness.bitcoind import MINER, MWEB_HEIGHT, USERS, Bitcoind, programs, running
 from tests.harness.utxo import RealWorld, real_world
 
-pytestmark = pytest.mark.bitcoind
-
 DEPTHS = range(1, 11)
 PEGOUT_MATURITY = 6  # blocks
 

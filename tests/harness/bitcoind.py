@@ -22,6 +22,7 @@ from tests.harness.engine import free_port
 from tests.harness.rpc import Rpc, RpcError
 
 LITECOIND: Final = "/usr/lib/litecoin/litecoind"  # where Debian's package puts it
+MISSING: Final = "litecoind is not installed (apt-get install -y litecoind)"
 START: Final = 30.0  # seconds a node may take to answer
 STOP: Final = 20.0  # seconds it may take to end
 MINER, USERS = "miner", "users"  # wallets: who pays, and who is paid
@@ -30,14 +31,18 @@ MWEB_HEIGHT: Final = 432  # where litecoind's regtest asks for an extension bloc
 
 
 def programs() -> list[Any]:
-    """Parameters: each node that is installed, by its coin; at least litecoind where CI is set."""
-    litecoind = shutil.which("litecoind") or (LITECOIND if Path(LITECOIND).exists() else None)
-    reason = "litecoind is not installed (apt-get install -y litecoind)"
-    missing = [] if os.environ.get("CI") else [pytest.mark.skip(reason=reason)]
-    found = [pytest.param(("ltc", litecoind), id="litecoind", marks=[] if litecoind else missing)]
+    """Parameters, (coin, program): each node that is installed; litecoind at least where CI is set.
+
+    What is missing there fails, elsewhere it is skipped.
+    """
+    litecoind = shutil.which("litecoind") or (LITECOIND if Path(LITECOIND).exists() else "")
+    marks = [pytest.mark.bitcoind]
+    if not litecoind and not os.environ.get("CI"):
+        marks.append(pytest.mark.skip(reason=MISSING))
+    found = [pytest.param(("ltc", litecoind), id="litecoind", marks=marks)]
     bitcoind = shutil.which("bitcoind")
     if bitcoind is not None:
-        found.append(pytest.param(("btc", bitcoind), id="bitcoind"))
+        found.append(pytest.param(("btc", bitcoind), id="bitcoind", marks=pytest.mark.bitcoind))
     return found
 
 
@@ -133,6 +138,7 @@ class Bitcoind(Rpc):
 @contextmanager
 def running(program: str, folder: Path) -> Iterator[str]:
     """The URL of a regtest node, credentials in it, whose miner has coins to spend."""
+    assert program, MISSING
     folder.mkdir(parents=True)
     port, password = free_port(), secrets.token_hex(16)
     url = f"http://test:{password}@127.0.0.1:{port}"
