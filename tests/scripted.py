@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from indexer.chains import NATIVE, Block, Codec, Header, Holding, Token, Transfer, Watch
+from indexer.chains.evidence import Proof
 from indexer.model import Refused, Unavailable
 
 ADDRESSES = [bytes([n]) * 20 for n in range(1, 9)]
@@ -158,6 +159,9 @@ class ScriptedChain:
     async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
         self.balances += holdings
         return [self.agrees(holding) for holding in holdings]
+
+    async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        raise Refused("nothing is proved here")
 
     async def token(self, asset: bytes) -> Token:
         raise Refused(f"{asset.hex()} is no token")

@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
+from indexer.chains.evidence import Proof
+
 NATIVE: Final = b""
 
 
@@ -163,6 +165,13 @@ class Chain(Protocol):
         """Whether each changed in its block by just what the block's transfers say.
 
         None where no node can say. Refused where balances can't be asked at a block.
+        """
+        ...
+
+    async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        """Evidence that a transfer is in a block, for others to check.
+
+        Refused where no node gives that block any more, or it can't be proved.
         """
         ...
 

@@ -12,10 +12,12 @@ import msgspec
 
 from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.answers import NotProved
+from indexer.chains.evidence import Proof
 from indexer.chains.evm_balance import balances_agree
 from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
+from indexer.chains.evm_inclusion import prove_transfer
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_wire import quantity, sized
 from indexer.chains.failover import EndpointHealth, Endpoints
@@ -168,6 +170,9 @@ class EvmChain:
 
     async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
         return await balances_agree(self._node, self._endpoints, holdings)
+
+    async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        return await prove_transfer(self._node, self._endpoints, block, transfer)
 
     async def token(self, asset: bytes) -> Token:
         from indexer.chains.evm_token import read_token  # web3: slow to import, rarely needed

@@ -180,7 +180,12 @@ def read_log(log: WireLog) -> Log:
 
 
 def header_hash(header: WireHeader) -> bytes:
-    """The block hash that the header's fields give.
+    """The block hash that the header's fields give."""
+    return keccak(header_bytes(header))
+
+
+def header_bytes(header: WireHeader) -> bytes:
+    """RLP of the header's fields.
 
     A field that a fork left out before a later one counts as empty, as in geth. A header with
     fields that are unknown here hashes to something else and so fails its proof.
@@ -195,7 +200,7 @@ def header_hash(header: WireHeader) -> bytes:
     while later and later[-1][1] is None:
         later.pop()
     fields += [b"\x80" if text is None else _field(attribute, text) for attribute, text in later]
-    return keccak(rlp_list(fields))
+    return rlp_list(fields)
 
 
 def transactions_root(transactions: Iterable[WireTransaction]) -> bytes:
@@ -203,11 +208,13 @@ def transactions_root(transactions: Iterable[WireTransaction]) -> bytes:
 
 
 def receipts_root(receipts: Iterable[WireReceipt]) -> bytes:
-    encoded = []
-    for receipt in receipts:
-        logs = [read_log(log) for log in receipt.logs]
-        encoded.append(_encode_receipt(receipt, logs, _bloom_bits(logs)))
-    return trie_root(encoded)
+    return trie_root([receipt_bytes(receipt) for receipt in receipts])
+
+
+def receipt_bytes(receipt: WireReceipt) -> bytes:
+    """What the receipts root commits to."""
+    logs = [read_log(log) for log in receipt.logs]
+    return _encode_receipt(receipt, logs, _bloom_bits(logs))
 
 
 def withdrawals_root(withdrawals: Iterable[Withdrawal]) -> bytes:

@@ -1,4 +1,4 @@
-"""Keccak-256, RLP, and the root of the ordered Merkle-Patricia trie that block headers commit to.
+"""Keccak-256, RLP, and the ordered Merkle-Patricia tries that block headers commit to.
 
 Only what proofs need, because they run over every block: encoding, no decoding; one trie built at
 once from all its values, nothing stored. Source: the Yellow Paper's appendices B, C and D.
@@ -56,9 +56,33 @@ def trie_root(values: Sequence[bytes]) -> bytes:
     """Root of the trie that maps rlp(index) to each value: transactions, receipts, withdrawals."""
     if not values:
         return EMPTY_ROOT
-    # No key is another's prefix, so a node is a leaf, a branch, or an extension above a branch.
-    items = sorted((rlp_int(index).hex(), value) for index, value in enumerate(values))
+    items = _items(values)
     return keccak(_node(items, 0, len(items), 0))
+
+
+def trie_path(values: Sequence[bytes], index: int) -> list[bytes]:
+    """The nodes of that trie from its root down to the value at an index.
+
+    Values of 32 bytes and more, as transactions and receipts are, have no node inside another.
+    """
+    items, key = _items(values), rlp_int(index).hex()
+    low, high, depth = 0, len(items), 0
+    path: list[bytes] = []
+    while True:
+        path.append(_node(items, low, high, depth))
+        if high - low == 1:
+            return path
+        fork = _fork(items, low, high, depth)
+        if fork > depth:  # an extension, and the branch below it
+            path.append(_branch(items, low, high, fork))
+        within = [at for at in range(low, high) if items[at][0][fork] == key[fork]]
+        low, high, depth = within[0], within[-1] + 1, fork + 1
+
+
+def _items(values: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Keys as nibbles, with their values."""
+    # No key is another's prefix, so a node is a leaf, a branch, or an extension above a branch.
+    return sorted((rlp_int(index).hex(), value) for index, value in enumerate(values))
 
 
 def _node(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> bytes:
@@ -67,13 +91,19 @@ def _node(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> by
     if high - low == 1:
         path = _path(first[depth:], _LEAF_ODD, _LEAF_EVEN)
         return rlp_list((path, rlp_bytes(items[low][1])))
-    last, fork = items[high - 1][0], depth
-    while first[fork] == last[fork]:
-        fork += 1
+    fork = _fork(items, low, high, depth)
     if fork == depth:
         return _branch(items, low, high, depth)
     child = _reference(_branch(items, low, high, fork))
     return rlp_list((_path(first[depth:fork], _EXTENSION_ODD, _EXTENSION_EVEN), child))
+
+
+def _fork(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> int:
+    """How many nibbles the keys of items[low:high] share; at least `depth`."""
+    first, last = items[low][0], items[high - 1][0]
+    while first[depth] == last[depth]:
+        depth += 1
+    return depth
 
 
 def _branch(items: list[tuple[str, bytes]], low: int, high: int, depth: int) -> bytes:

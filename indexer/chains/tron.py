@@ -11,6 +11,7 @@ import structlog
 
 from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
+from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
@@ -18,6 +19,7 @@ from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.chains.tron_codec import TronCodec
 from indexer.chains.tron_decode import Content, transfers
 from indexer.chains.tron_fetch import Fetcher, header_of
+from indexer.chains.tron_inclusion import prove_transfer
 from indexer.chains.tron_node import TronNode
 from indexer.chains.tron_token import read_token
 from indexer.model import Refused, Unavailable
@@ -138,6 +140,9 @@ class TronChain:
 
     async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
         raise Refused("balances at a block can be asked of EVM networks only")
+
+    async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        return await prove_transfer(self._node, self._endpoints, height, block, transfer)
 
     async def token(self, asset: bytes) -> Token:
         async def ask(path: str, question: Mapping[str, Any]) -> Any:

@@ -115,11 +115,16 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """Pairs are hashed together; a last one without partner goes up as it is."""
     if not leaves:
         return NO_TRANSACTIONS
-    level = list(leaves)
+    level = leaves
     while len(level) > 1:
-        above = [sha256(a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
-        level = above + level[len(level) - len(level) % 2 :]
+        level = level_above(level)
     return level[0]
+
+
+def level_above(level: Sequence[bytes]) -> Sequence[bytes]:
+    """The next level of the tree, nearer to the root."""
+    above = [sha256(a + b).digest() for a, b in zip(level[::2], level[1::2], strict=False)]
+    return [*above, *level[len(level) - len(level) % 2 :]]
 
 
 def transaction_bytes(raw: bytes, signatures: Sequence[bytes], results: Sequence[bytes]) -> bytes:
@@ -130,6 +135,15 @@ def transaction_bytes(raw: bytes, signatures: Sequence[bytes], results: Sequence
             *(string(2, signature) for signature in signatures),
             *(string(5, result) for result in results),
         )
+    )
+
+
+def whole_bytes(tx: WireTransaction) -> bytes:
+    """A transaction with its signatures and results, as well as JSON gives them."""
+    return transaction_bytes(
+        octets(tx.raw_data_hex),
+        [octets(each) for each in tx.signature],
+        [result_bytes(each) for each in tx.ret],
     )
 
 
@@ -145,7 +159,4 @@ def _prove_transaction(tx: WireTransaction) -> ProvedTransaction:
     named = sized(tx.txID, 32)
     if sha256(raw).digest() != named:
         raise NotProved(f"transaction {tx.txID} does not prove: its bytes have another id")
-    whole = transaction_bytes(
-        raw, [octets(each) for each in tx.signature], [result_bytes(each) for each in tx.ret]
-    )
-    return ProvedTransaction(named, raw, sha256(whole).digest(), tx.ret)
+    return ProvedTransaction(named, raw, sha256(whole_bytes(tx)).digest(), tx.ret)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch, utxo_hints
+from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
 from indexer.chains.pipeline import Pace, in_order
@@ -18,6 +19,7 @@ from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.chains.utxo_codec import UtxoCodec
 from indexer.chains.utxo_control import NodeFacts, ask_facts
 from indexer.chains.utxo_decode import transfers
+from indexer.chains.utxo_inclusion import prove_transfer
 from indexer.chains.utxo_network import NETWORKS, Parameters
 from indexer.chains.utxo_node import UtxoNode
 from indexer.chains.utxo_parse import HEADER_BYTES, parse_block, parse_header
@@ -132,6 +134,9 @@ class UtxoChain:
 
     async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
         raise Refused("balances at a block can be asked of EVM networks only")
+
+    async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        return await prove_transfer(self._node, self._endpoints, self._network, block, transfer)
 
     async def token(self, asset: bytes) -> Token:
         raise Refused("a Bitcoin-like network has no tokens")

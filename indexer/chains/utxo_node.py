@@ -18,6 +18,10 @@ from indexer.chains.utxo_parse import HEADER_BYTES
 from indexer.chains.utxo_proof import double_sha256
 
 NO_SUCH_HEIGHT: Final = -8  # Core's RPC_INVALID_PARAMETER
+NO_SUCH_BLOCK: Final = (
+    -1,
+    -5,
+)  # Core's RPC_MISC_ERROR, of a pruned one; RPC_INVALID_ADDRESS_OR_KEY
 
 _text: Final = msgspec.json.Decoder(str)
 _number: Final = msgspec.json.Decoder(int)
@@ -89,6 +93,16 @@ class UtxoNode:
                     return raw
             self._without_rest.add(endpoint)  # nothing is served there, or a page of a gateway
         raw = await self._rpc.call(endpoint, "getblock", [block.hex(), 0])
+        return _bytes(endpoint, raw)
+
+    async def kept_block(self, endpoint: Endpoint, block: bytes) -> bytes:
+        """A block that a pruned node may have dropped: Missing then. Only a call says so."""
+        try:
+            raw = await self._rpc.call(endpoint, "getblock", [block.hex(), 0])
+        except NodeError as error:
+            if error.code not in NO_SUCH_BLOCK:
+                raise
+            raise Missing(f"{endpoint.name} does not have block {block.hex()}") from None
         return _bytes(endpoint, raw)
 
 
