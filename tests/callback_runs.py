@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import asyncpg
 
 from callbacks import claims
+from callbacks.claimer import CLAIM_ENDPOINTS
 from callbacks.claims import Claim, Want
-from callbacks.dispatcher import Dispatcher, Limits
+from callbacks.dispatcher import SLOTS, Dispatcher, Limits
 from indexer.config import Callbacks
 from indexer.secret import Vault
 
@@ -133,3 +136,15 @@ async def _waiting(pool: asyncpg.Pool, counted: str, count: int) -> Any:
         return row if row is not None and row[counted] >= count else None
 
     return await until(enough)
+
+
+async def claim_seconds(pool: asyncpg.Pool, endpoints: Sequence[str]) -> float:
+    """The median of what a claim for these takes; gives back what it got."""
+    wants = dict.fromkeys(endpoints[:CLAIM_ENDPOINTS], Want(0, 8))
+    taken = []
+    for _ in range(30):
+        start = time.perf_counter()
+        lots = await claims.claim(pool, wants, SLOTS, 60.0)
+        taken.append(time.perf_counter() - start)
+        await claims.release(pool, [claim for lot in lots for claim in lot.claims])
+    return statistics.median(taken)

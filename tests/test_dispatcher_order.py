@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from callbacks.dispatcher import SLOTS, Limits
-from indexer.database import connect_pool
+from indexer.database import connect_pool, unavailable_database
 from indexer.model import Unavailable
 from indexer.secret import Vault
 from tests import callback_bulk as bulk
@@ -127,7 +127,7 @@ class Life:
 
 async def hurry(pool: asyncpg.Pool) -> None:
     while True:
-        with suppress(Unavailable, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with suppress(Unavailable), unavailable_database():
             await pool.execute(HURRY)
         await asyncio.sleep(0.2)
 
