@@ -36,10 +36,10 @@ class Log:
     def name(self, start: date) -> str:
         return f"{self.table}_{start:%Y%m%d}"
 
-    def starts(self, today: date) -> Iterator[date]:
-        """Of the partitions from today's on that should be there."""
-        start = today - timedelta((today - EPOCH).days % self.days)
-        while start <= today + timedelta(AHEAD_DAYS):
+    def starts(self, first: date, last: date) -> Iterator[date]:
+        """Of the partitions that hold two days and those between them."""
+        start = first - timedelta((first - EPOCH).days % self.days)
+        while start <= last:
             yield start
             start += timedelta(self.days)
 
@@ -63,11 +63,18 @@ async def keep(pool: asyncpg.Pool) -> None:
     """
     for each in (ATTEMPTS, DONE):
         now = await pool.fetchval("select clock()")
-        for start in each.starts(now.date()):
+        first = await _first_day(pool, each, now)
+        for start in each.starts(first, now.date() + timedelta(AHEAD_DAYS)):
             await _make(pool, each, start)
         for partition in await _partitions(pool, each):
             if each.is_old(partition, now):
                 await _drop(pool, partition)
+
+
+async def _first_day(pool: asyncpg.Pool, each: Log, now: datetime) -> date:
+    """Today, or the earlier day of which the default partition, empty as a rule, has rows."""
+    oldest = await pool.fetchval(f"select min({each.time}) from {each.table}_default")  # noqa: S608
+    return now.date() if oldest is None else min(now, oldest).date()
 
 
 async def _partitions(pool: asyncpg.Pool, each: Log) -> list[str]:
@@ -82,7 +89,10 @@ async def _partitions(pool: asyncpg.Pool, each: Log) -> list[str]:
 
 
 async def _make(pool: asyncpg.Pool, each: Log, start: date) -> None:
-    """Attached, and not made in place: that would lock out all who read and write the table."""
+    """Move there what has gone to the default one, and attach it.
+
+    Writers wait meanwhile: one that has chosen the default partition already would be refused.
+    """
     name, default = each.name(start), f"{each.table}_default"
     first, end = f"'{start} 00:00+00'", f"'{start + timedelta(each.days)} 00:00+00'"
     async with pool.acquire() as connection, connection.transaction():
@@ -92,7 +102,7 @@ async def _make(pool: asyncpg.Pool, each: Log, start: date) -> None:
             return
         await connection.execute(f"""
             create table {name} (like {each.table});
-            lock table {default} in share row exclusive mode;
+            lock table {each.table} in share row exclusive mode;
             with moved as (
                 delete from {default} where {each.time} >= {first} and {each.time} < {end}
                 returning *
