@@ -131,7 +131,7 @@ async def _find(call: Call, connection: asyncpg.Connection) -> Any:
         number = bigint(call.path["id"])
     except ValueError:
         raise missing("delivery", call.path["id"]) from None
-    account = await call.account()
+    account = call.account
     for statement in _tables(None):
         statement.where("d.id = ?", number)
         if account is not None:

@@ -115,7 +115,7 @@ async def create_endpoint(call: Call, body: NewEndpoint) -> CreatedEndpoint:
     Without `events` it gets all deposit.* but deposit.finalized. One that an admin creates without
     `?account=` is the operator's own: it gets the news of all endpoints.
     """
-    context, account, given = call.context, await call.account(), body.given()
+    context, account, given = call.context, call.account, body.given()
     await check(given, context, account)
     connection = await call.begin()
     if await endpoints.count(connection, account) >= MAX_ENDPOINTS:
@@ -165,7 +165,7 @@ async def delete_endpoint(call: Call) -> None:
 
 async def locked(call: Call) -> str:
     """Lock the endpoint of the path until the call's end; its state. 404 if the caller has none."""
-    state = await endpoints.lock(await call.begin(), call.path["id"], await call.account())
+    state = await endpoints.lock(await call.begin(), call.path["id"], call.account)
     if state is None:
         raise missing("endpoint", call.path["id"])
     return state
@@ -184,7 +184,7 @@ async def show(call: Call, name: str) -> Endpoint:
 
 async def _visible(call: Call) -> Statement:
     statement = Statement(endpoints.VIEW)
-    account = await call.account()
+    account = call.account
     if account is not None:
         statement.where("e.account = ?", account)
     return statement

@@ -180,7 +180,7 @@ async def post_key(call: Call, body: NewKey) -> CreatedKey:
     made = await create_key(
         await call.begin(),
         call.context.vault,
-        call.path["account"],
+        _named(call),
         body.scopes,
         allowed_ips=body.allowed_ips,
         signed=body.require_signature,
@@ -196,7 +196,7 @@ async def post_key(call: Call, body: NewKey) -> CreatedKey:
 )
 async def list_keys(call: Call, query: PageQuery) -> Page[Key]:
     """List the keys of an account, newest first; no key is shown."""
-    account, pool = call.path["account"], call.context.pool
+    account, pool = _named(call), call.context.pool
     if not await pool.fetchval("select exists (select from account where id = $1)", account):
         raise missing("account", account)
     statement = Statement("select *, scopes::text[] as scope_names from api_key")
@@ -208,12 +208,20 @@ async def list_keys(call: Call, query: PageQuery) -> Page[Key]:
 @routes.operation("DELETE", "/v1/accounts/{account}/keys/{key}", needs="admin", answer=NoneType)
 async def delete_key(call: Call) -> None:
     """Delete a key: it is refused from now on."""
-    account, key, connection = call.path["account"], call.path["key"], await call.begin()
+    account, key, connection = _named(call), call.path["key"], await call.begin()
     gone = await connection.fetchval(
         "delete from api_key where account = $1 and id = $2 returning id", account, key
     )
     if gone is None:
         raise Absent(f"account {shown(account)!r} has no key {shown(key)!r}")
+
+
+def _named(call: Call) -> str:
+    """The account of the path. 404 to who acts for another."""
+    account = call.path["account"]
+    if call.account not in (None, account):
+        raise missing("account", account)
+    return account
 
 
 def _account(row: Any) -> Account:

@@ -82,7 +82,7 @@ class WatchedAddress(TypedDict):
 )
 async def register(call: Call, body: Registration) -> Registered:
     """Watch addresses: from `coveredFrom` on, no transfer to them is missed."""
-    account = await call.acting_account()
+    account = call.acting_account
     addresses = _parse(call.context.codec(body.network), body.addresses)
     done = await register_addresses(
         await call.begin(), body.network, account, addresses, silent=not body.callbacks
@@ -110,7 +110,7 @@ def _parse(codec: Codec, given: list[NewWatchedAddress]) -> list[NewAddress]:
 )
 async def list_addresses(call: Call, query: AddressQuery) -> Page[WatchedAddress]:
     """List watched addresses, newest first."""
-    context, account = call.context, await call.account()
+    context, account = call.context, call.account
     networks = list(context.codecs)
     if query.network is not None:
         context.codec(query.network)
@@ -129,7 +129,7 @@ async def list_addresses(call: Call, query: AddressQuery) -> Page[WatchedAddress
 @routes.operation("GET", "/v1/addresses/{network}/{address}", needs="read", answer=WatchedAddress)
 async def get_address(call: Call) -> WatchedAddress:
     """Show one watched address."""
-    account, context = await call.acting_account(), call.context
+    account, context = call.acting_account, call.context
     network, key = _named(call)
     statement = Statement(_ADDRESSES)
     statement.where("w.state <> 'removed' and w.network = ?", network)
@@ -143,7 +143,7 @@ async def get_address(call: Call) -> WatchedAddress:
 @routes.operation("DELETE", "/v1/addresses/{network}/{address}", needs="write", answer=NoneType)
 async def delete_address(call: Call) -> None:
     """Watch an address no longer, from the next block on; its history stays."""
-    account = await call.acting_account()
+    account = call.acting_account
     network, key = _named(call)
     if not await remove_address(await call.begin(), network, account, key):
         raise missing("watched address", call.path["address"])

@@ -41,7 +41,7 @@ async def list_audit(call: Call, query: AuditQuery) -> Page[Change]:
     """List the calls that changed something, newest first."""
     statement = Statement("select *, at as created_at from audit")
     for condition, value in (
-        ("account = ?", await call.account()),
+        ("account = ?", call.account),
         ("key_id = ?", query.key_id),
         ("at >= ?", query.since),
         ("at < ?", query.until),

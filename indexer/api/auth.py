@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import wraps
 from typing import Final, Literal
 
 import asyncpg
@@ -106,49 +105,23 @@ async def _identify(request: web.Request, address: Address) -> Principal:
     return Principal(row["id"], row["account"], frozenset(row["scopes"]), row["rate_limit"])
 
 
-def require(
-    scope: Scope,
-) -> Callable[[Callable[[web.Request], Awaitable[web.Response]]], Handler]:
-    """Decorates a handler with the scope that its caller's key must have; `any`: any valid key."""
-
-    def decorate(handler: Callable[[web.Request], Awaitable[web.Response]]) -> Handler:
-        @wraps(handler)
-        async def checked(request: web.Request) -> web.StreamResponse:
-            if not request[PRINCIPAL].may(scope):
-                raise Problem(403, f"this needs a key with the scope {scope!r}")
-            return await handler(request)
-
-        return checked
-
-    return decorate
-
-
 async def valid_keys(pool: asyncpg.Pool, key_ids: Collection[str]) -> set[str]:
     """Those of the keys that could still be used now: not deleted, not past their end."""
     rows = await pool.fetch(_VALID, list(key_ids))
     return {row["id"] for row in rows} | {CONFIGURED_ADMIN}
 
 
-async def request_account(request: web.Request) -> str | None:
+async def request_account(request: web.Request, named: str | None) -> str | None:
     """The one account whose rows this request may see; None: an admin's, across all accounts.
 
-    404 for an admin's `?account=` that does not exist, 403 for another's from an account's key.
+    `named`: its `?account=`. 404 for an admin's that does not exist, 403 for another's than its own
+    from an account's key.
     """
-    principal, named = request[PRINCIPAL], request.query.get("account")
+    principal = request[PRINCIPAL]
     if principal.account is not None:
         if named not in (None, principal.account):
             raise Problem(403, "this key acts for its own account only")
         return principal.account
-    if named is not None and not (
-        named.isprintable() and await context_of(request).pool.fetchval(_ACCOUNT_EXISTS, named)
-    ):
+    if named is not None and not await context_of(request).pool.fetchval(_ACCOUNT_EXISTS, named):
         raise missing("account", named)
     return named
-
-
-async def acting_account(request: web.Request) -> str:
-    """The same where a route needs one account: an admin must name it."""
-    account = await request_account(request)
-    if account is None:
-        raise Problem(400, "an admin key must name the account it acts for: ?account=ID")
-    return account

@@ -52,7 +52,7 @@ class DepositHistory(Deposit):
 async def list_deposits(call: Call, query: DepositQuery) -> Page[Deposit]:
     """List deposits, newest first."""
     context = call.context
-    statement = _filtered(context, query, await call.account())
+    statement = _filtered(context, query, call.account)
     text = statement.page(query, "d.created_at", "d.id")
     rows = await context.pool.fetch(text, *statement.arguments)
     coins = await _coins(context.pool, rows)
@@ -107,7 +107,7 @@ def _keys(
 @routes.operation("GET", "/v1/deposits/{id}", needs="read", answer=DepositHistory)
 async def get_deposit(call: Call) -> DepositHistory:
     """Show one deposit with its events and their deliveries."""
-    context, deposit_id, account = call.context, call.path["id"], await call.account()
+    context, deposit_id, account = call.context, call.path["id"], call.account
     statement = Statement(_DEPOSITS)
     statement.where("d.network = any (?::text[])", list(context.codecs))
     statement.where("d.id = ?", deposit_id)
@@ -167,7 +167,7 @@ async def reject_deposit(call: Call, _: Rejection) -> Deposit:
 async def _review(call: Call, decision: Decision) -> Deposit:
     context, statement = call.context, Statement(_DEPOSITS)
     statement.where("d.network = any (?::text[]) and d.id = ?", [*context.codecs], call.path["id"])
-    if (account := await call.account()) is not None:
+    if (account := call.account) is not None:
         statement.where("d.account = ?", account)
     connection = await call.begin()
     row = await connection.fetchrow(statement.text, *statement.arguments)

@@ -10,7 +10,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from indexer.api.errors import Problem
-from indexer.api.inputs import FilterText, Query
+from indexer.api.inputs import Query
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import DEFAULT_LIMIT, MAX_BIGINT, MAX_LIMIT
 from indexer.api.shapes import Event
@@ -21,7 +21,6 @@ routes = Routes("Events")
 class FeedQuery(Query):
     after: int | None = Field(default=None, ge=0, le=MAX_BIGINT)
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
-    account: FilterText | None = None
 
 
 class Feed(TypedDict):
@@ -36,7 +35,7 @@ class Feed(TypedDict):
 )
 async def list_events(call: Call, query: FeedQuery) -> Feed:
     """List the account's events after a position, oldest first, without gaps."""
-    account = await call.acting_account()
+    account = call.acting_account
     _, rows = await read_feed(call.context.pool, account, query.after, query.limit + 1)
     shown = rows[: query.limit]
     more = len(rows) > query.limit

@@ -31,7 +31,6 @@ routes = Routes("Addresses")
 class ImportQuery(Query):
     network: FilterText
     callbacks: bool = True
-    account: FilterText | None = None
 
 
 class Imported(TypedDict):
@@ -68,7 +67,7 @@ async def import_addresses(call: Call, query: ImportQuery) -> Imported:
 
     One bad line refuses them all. The same file again changes nothing.
     """
-    account, context = await call.acting_account(), call.context
+    account, context = call.acting_account, call.context
     parse = LINES[call.request.content_type](context.codec(query.network).parse_address)
     progress = await _Progress.begin(context.pool, account, query.network)
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
@@ -134,7 +133,7 @@ async def _register(
 async def list_imports(call: Call, query: PageQuery) -> Page[Import]:
     """List imports and how far each is, newest first."""
     statement = Statement("select *, id::text as key from address_import")
-    if (account := await call.account()) is not None:
+    if (account := call.account) is not None:
         statement.where("account = ?", account)
     text = statement.page(query, "created_at", "id", bigint)
     rows = await call.context.pool.fetch(text, *statement.arguments)

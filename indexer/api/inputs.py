@@ -52,14 +52,6 @@ class Body(BaseModel):
     )
 
 
-class Query(BaseModel):
-    """A query string: the same, but its values are text and are converted."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False
-    )
-
-
 def _clean(text: str) -> str:
     """No control characters, no half surrogate: PostgreSQL and logs take neither."""
     if not text.isprintable():
@@ -118,6 +110,19 @@ IpRange = Annotated[
     IPv4Network | IPv6Network, BeforeValidator(_range), WithJsonSchema({"type": "string"})
 ]
 Rate = Annotated[float, BeforeValidator(_binary)]  # a second
+
+
+class Query(BaseModel):
+    """A query string: the same, but its values are text and are converted.
+
+    `account`: the one that an admin acts for.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False
+    )
+
+    account: FilterText | None = None
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:

@@ -5,37 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-from aiohttp import web
 from pydantic import BaseModel
 
-from indexer.api.auth import PRINCIPAL
 from indexer.api.caller import client_address
 from indexer.api.errors import REQUEST_ID, dump, shown
 
 if TYPE_CHECKING:
-    from indexer.api.operation import Operation
+    from indexer.api.operation import Call
 
 MAX_DETAILS: Final = 4096  # bytes of a body's JSON; a larger one leaves its field names
 MAX_ENTRIES: Final = 10  # of a list; a longer one leaves its length
 HIDDEN: Final = frozenset({"url", "headers", "xpub"})  # may hold a password, or tell all addresses
 
 
-async def record(
-    connection: asyncpg.Connection, request: web.Request, operation: Operation, body: BaseModel
-) -> None:
-    principal = request[PRINCIPAL]
+async def record(connection: asyncpg.Connection, call: Call) -> None:
+    """The row of a call, in the transaction of what it changed."""
+    request, operation = call.request, call.operation
     await connection.execute(
         """
         insert into audit (account, key_id, address, request_id, action, target, details)
         values ($1, $2, $3, $4, $5, $6, $7)
         """,
-        principal.account or request.query.get("account"),
-        principal.key_id,
+        call.account,
+        call.principal.key_id,
         client_address(request),
         request[REQUEST_ID],
         f"{operation.method} {operation.path}",
         shown(request.path),
-        _details(body).decode(),
+        _details(call.taken).decode(),
     )
 
 

@@ -17,11 +17,11 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel
 
 from indexer.api import journal
-from indexer.api.auth import PRINCIPAL, Principal, Scope, acting_account, request_account
+from indexer.api.auth import PRINCIPAL, Principal, Scope, request_account
 from indexer.api.context import Context, context_of
 from indexer.api.errors import Problem, dump, reply_dumped
 from indexer.api.idempotency import Idempotency
-from indexer.api.inputs import Body, FilterText, Query, read_body, read_query
+from indexer.api.inputs import Body, Query, read_body, read_query
 
 CREATED: Final = 201
 SWITCHED: Final = 101  # its handler answers on a socket; `answer` is then what a message holds
@@ -33,19 +33,17 @@ Handle = Callable[["Call"], Awaitable[A]]
 HandleWith = Callable[["Call", T], Awaitable[A]]
 
 
-class AccountQuery(Query):
-    """What every route takes: the account that an admin acts for."""
-
-    account: FilterText | None = None
-
-
 @dataclass
 class Call:
-    """One request to an operation. Its writes share one transaction, begun when they begin."""
+    """One request to an operation. Its writes share one transaction, begun when they begin.
+
+    `account`: the one whose rows it may see; None: an admin's, across all accounts.
+    """
 
     request: web.Request
     operation: Operation
     taken: BaseModel
+    account: str | None
     _exits: AsyncExitStack
     _idempotency: Idempotency | None
     connection: asyncpg.Connection | None = None
@@ -63,13 +61,12 @@ class Call:
         """The variables of the route, as the caller wrote them."""
         return self.request.match_info
 
-    async def account(self) -> str | None:
-        """The one account whose rows this call may see; None: an admin's, across all accounts."""
-        return await request_account(self.request)
-
-    async def acting_account(self) -> str:
+    @property
+    def acting_account(self) -> str:
         """The account that this call acts for; an admin must name it."""
-        return await acting_account(self.request)
+        if self.account is None:
+            raise Problem(400, "an admin key must name the account it acts for: ?account=ID")
+        return self.account
 
     async def begin(self) -> asyncpg.Connection:
         """The connection of the transaction that commits when the handler has returned.
@@ -121,14 +118,17 @@ class Operation:
         return self.has_body and any(field.is_required() for field in fields.values())
 
     @property
-    def query(self) -> type[BaseModel]:
+    def query(self) -> type[Query]:
         """The model of its query string."""
-        return AccountQuery if self.takes is None or self.has_body else self.takes
+        given = self.takes
+        return given if given is not None and issubclass(given, Query) else Query
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if self.needs is not None and not request[PRINCIPAL].may(self.needs):
             raise Problem(403, f"this needs a key with the scope {self.needs!r}")
-        taken: BaseModel = AccountQuery() if self.needs is None else read_query(request, self.query)
+        query = Query() if self.needs is None else read_query(request, self.query)
+        account = None if self.needs is None else await request_account(request, query.account)
+        taken: BaseModel = query
         if self.has_body and self.takes is not None:
             given = request.body_exists or self.needs_body
             taken = await read_body(request, self.takes) if given else self.takes()
@@ -138,13 +138,13 @@ class Operation:
         if idempotency is not None and (kept := await idempotency.kept(context_of(request).pool)):
             return kept.response()
         async with AsyncExitStack() as exits:
-            call = Call(request, self, taken, exits, idempotency)
+            call = Call(request, self, taken, account, exits, idempotency)
             answer = await (self.run(call) if self.takes is None else self.run(call, taken))
             if isinstance(answer, web.StreamResponse):
                 return answer
             body = b"" if answer is None else dump(answer)
             if call.connection is not None:
-                await journal.record(call.connection, request, self, taken)
+                await journal.record(call.connection, call)
                 if idempotency is not None:
                     await idempotency.keep(call.connection, self.status, answer)
         return _response(request, self.status, body)

@@ -10,7 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from indexer.api.inputs import FilterText, Query
+from indexer.api.inputs import Query
 from indexer.model import Refused
 
 DEFAULT_LIMIT: Final = 100  # rows of a page
@@ -23,11 +23,10 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class PageQuery(Query):
-    """What every list takes. `account` is read by `auth.request_account`."""
+    """What every list takes."""
 
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT)
     cursor: str | None = Field(default=None, max_length=MAX_CURSOR)
-    account: FilterText | None = None
 
 
 class Page(TypedDict, Generic[R]):

@@ -105,7 +105,7 @@ class SpotAddress(TypedDict):
 )
 async def spot_deposits(call: Call, body: DepositFilter) -> Envelope[list[SpotDeposit]]:
     """List the account's deposits, newest first."""
-    account, context = await call.acting_account(), call.context
+    account, context = call.acting_account, call.context
     statement = Statement(_DEPOSITS)
     statement.where("d.account = ? and d.network = any (?::text[])", account, [*context.codecs])
     statement.where("d.state <> 'ignored' and ? = 'deposit'", body.type or "deposit")
@@ -137,7 +137,7 @@ async def spot_deposits(call: Call, body: DepositFilter) -> Envelope[list[SpotDe
 )
 async def spot_addresses(call: Call, body: AddressFilter) -> Envelope[list[SpotAddress]]:
     """List the account's addresses for a coin on a network."""
-    account, context = await call.acting_account(), call.context
+    account, context = call.acting_account, call.context
     network = _network(context, body.network)
     coins = [c for c, n in (await _coins(context, body.coin)).items() if n == network]
     if not coins:

@@ -21,8 +21,9 @@ from indexer import bell
 from indexer.api.auth import valid_keys
 from indexer.api.errors import RETRY_AFTER_SECONDS, Problem, dump
 from indexer.api.events import event_view, read_feed
+from indexer.api.inputs import Query
 from indexer.api.limits import too_many
-from indexer.api.operation import SWITCHED, AccountQuery, Call, Routes
+from indexer.api.operation import SWITCHED, Call, Routes
 from indexer.api.pages import MAX_BIGINT
 from indexer.api.shapes import Event
 from indexer.database import unavailable_database
@@ -46,7 +47,7 @@ log = structlog.get_logger(__name__)
 routes = Routes("Events")
 
 
-class StreamQuery(AccountQuery):
+class StreamQuery(Query):
     after: int | None = Field(default=None, ge=0, le=MAX_BIGINT)
 
 
@@ -212,7 +213,7 @@ async def stream(call: Call, query: StreamQuery) -> Any:
     )
     if not socket.can_prepare(call.request):
         raise Problem(400, "this is a WebSocket: ask for it with `Upgrade: websocket`")
-    client = Client(await call.acting_account(), call.principal.key_id, query.after)
+    client = Client(call.acting_account, call.principal.key_id, query.after)
     streams = call.request.app[STREAMS]
     with streams.joined(client):
         page = await streams.read(client)

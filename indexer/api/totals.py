@@ -44,7 +44,7 @@ class Totals(TypedDict):
 @routes.operation("GET", "/v1/totals", needs="read", answer=Totals)
 async def list_totals(call: Call) -> Totals:
     """Sum up the deposits of each coin by state."""
-    account, context = await call.account(), call.context
+    account, context = call.account, call.context
     rows = await context.pool.fetch(_TOTALS, account, list(context.codecs))
     return {"items": [_total(row) for row in rows], "nextCursor": None}
 

@@ -62,7 +62,7 @@ class WalletAddress(TypedDict):
 )
 async def create_wallet(call: Call, body: NewWallet) -> CreatedWallet:
     """Register a wallet by its extended public key; `path` leads to its addresses, like 0/*."""
-    account, context = await call.acting_account(), call.context
+    account, context = call.acting_account, call.context
     try:
         key = ExtendedKey(body.xpub, context.codec(body.network).wallet_forms, body.path)
     except Refused as error:
@@ -91,7 +91,7 @@ async def create_wallet(call: Call, body: NewWallet) -> CreatedWallet:
 async def list_wallets(call: Call, query: PageQuery) -> Page[Wallet]:
     """List wallets, newest first; no key is shown."""
     statement = Statement("select * from wallet")
-    if (account := await call.account()) is not None:
+    if (account := call.account) is not None:
         statement.where("account = ?", account)
     text = statement.page(query, "created_at", "id")
     rows = await call.context.pool.fetch(text, *statement.arguments)
@@ -108,7 +108,7 @@ async def list_wallets(call: Call, query: PageQuery) -> Page[Wallet]:
 )
 async def derive_address(call: Call, body: NewWalletAddress) -> WalletAddress:
     """Watch the wallet's next unused address; the same reference gets the same address always."""
-    account, context, connection = await call.acting_account(), call.context, await call.begin()
+    account, context, connection = call.acting_account, call.context, await call.begin()
     # The wallet's lock makes indices follow one another, however many ask at once.
     wallet = await connection.fetchrow(
         "select * from wallet where id = $1 and account = $2 for no key update",
