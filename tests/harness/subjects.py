@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -27,7 +28,7 @@ from tests.harness.bitcoind import Bitcoind
 from tests.harness.proxy import Proxy, proxy
 from tests.rpc_server import FakeTime
 
-FINALITY: Final = 4  # blocks behind the head, where a network has it
+FINALITY: Final = 8  # blocks behind the head, where a network has it
 FUNDS: Final = 10**12  # base units that the payer has
 DISPERSE: Final = "disperseToken(address,address[],uint256[])"
 
@@ -36,17 +37,21 @@ K = TypeVar("K", bound=ContractChain[Any, Any, Any])
 
 
 class Interrupted(Transport):
-    """Something happens before one of the requests; no time passes between attempts."""
+    """Something happens between two requests: they go one after the other, whoever sends them.
+
+    No time passes between attempts.
+    """
 
     def __init__(self) -> None:
         time = FakeTime()
         super().__init__(clock=time.clock, sleep=time.sleep)
+        self._one = asyncio.Lock()
         self._left = 0
         self._act: Callable[[], Awaitable[None]] | None = None
 
     @contextmanager
     def interrupted(self, after: int, act: Callable[[], Awaitable[None]]) -> Iterator[None]:
-        """`act` inside, once `after` requests were sent, if there are more."""
+        """`act` inside, once `after` requests were answered, if there are more."""
         self._left, self._act = after, act
         try:
             yield
@@ -54,12 +59,14 @@ class Interrupted(Transport):
             self._act = None
 
     async def post(self, endpoint: Endpoint, body: bytes, path: str = "") -> bytes:
-        await self._count()
-        return await super().post(endpoint, body, path)
+        async with self._one:
+            await self._count()
+            return await super().post(endpoint, body, path)
 
     async def get(self, endpoint: Endpoint, path: str) -> bytes:
-        await self._count()
-        return await super().get(endpoint, path)
+        async with self._one:
+            await self._count()
+            return await super().get(endpoint, path)
 
     async def _count(self) -> None:
         self._left -= 1
@@ -72,18 +79,26 @@ class Subject(ABC):
     """`adapter` is connected to nothing yet."""
 
     adapter: Chain
-    transport: Interrupted
     family: ClassVar[str]
     final: ClassVar[bool] = True  # whether its node calls blocks irreversible
     worked: ClassVar[bool] = False  # whether its headers prove work
     asset: bytes = NATIVE  # what `pay` pays
     alice: bytes  # whom
     foreign: ClassVar[tuple[str, ...]]  # addresses of other networks
-    url: str
 
     @abstractmethod
-    def another(self, url: str) -> Chain:
-        """An adapter with the same settings for a node elsewhere."""
+    def make(self, transport: Interrupted) -> Chain:
+        """An adapter of the node."""
+
+    @asynccontextmanager
+    async def connected(self, transport: Interrupted) -> AsyncIterator[Chain]:
+        """Another adapter, which has seen nothing yet."""
+        adapter = self.make(transport)
+        try:
+            await adapter.connect()
+            yield adapter
+        finally:
+            await adapter.close()
 
     @abstractmethod
     async def mine(self, blocks: int = 1) -> None: ...
@@ -146,15 +161,12 @@ class Evm(Contracts[SimulatedChain]):
     def __init__(self, before: Proxy, chain: SimulatedChain) -> None:
         super().__init__(chain)
         self._before = before
-        self.transport, self.url = Interrupted(), before.url
-        self.adapter = EvmChain(self._settings(before.url), self.transport)
+        table = {"id": "x", **world.network(before.url, chain_id=CHAIN_ID)}
+        self._settings = config.EvmNetwork.model_validate(config.EvmNetwork.filled(table))
+        self.adapter = self.make(Interrupted())
 
-    def _settings(self, url: str) -> config.EvmNetwork:
-        table = {"id": "x", **world.network(url, chain_id=CHAIN_ID)}
-        return config.EvmNetwork.model_validate(config.EvmNetwork.filled(table))
-
-    def another(self, url: str) -> Chain:
-        return EvmChain(self._settings(url), Interrupted())
+    def make(self, transport: Interrupted) -> Chain:
+        return EvmChain(self._settings, transport)
 
     def lagging(self, blocks: int) -> AbstractContextManager[object]:
         return self._before.fault(faults.Lag(blocks))
@@ -167,15 +179,12 @@ class Tron(Contracts[SimulatedTron]):
     def __init__(self, node: TronNode) -> None:
         super().__init__(node.chain)
         self._node = node
-        self.transport, self.url = Interrupted(), node.url
-        self.adapter = TronChain(self._settings(node.url), self.transport)
+        table = {"id": "x", "family": "tron", "endpoints": [node.url], "confirmations": 2}
+        self._settings = config.TronNetwork.model_validate(config.TronNetwork.filled(table))
+        self.adapter = self.make(Interrupted())
 
-    def _settings(self, url: str) -> config.TronNetwork:
-        table = {"id": "x", "family": "tron", "endpoints": [url], "confirmations": 2}
-        return config.TronNetwork.model_validate(config.TronNetwork.filled(table))
-
-    def another(self, url: str) -> Chain:
-        return TronChain(self._settings(url), Interrupted())
+    def make(self, transport: Interrupted) -> Chain:
+        return TronChain(self._settings, transport)
 
     @contextmanager
     def lagging(self, blocks: int) -> Iterator[None]:
@@ -195,16 +204,13 @@ class Utxo(Subject):
     foreign = ("0x" + "a1" * 20, "bc1qw508d6qejxtdg4y5r3zarvary0c5xw7kv8f3t4")
 
     def open(self, before: Proxy, coin: str) -> None:
-        self._before, self._coin = before, coin
-        self.transport, self.url = Interrupted(), before.url
-        self.adapter = UtxoChain(self._settings(before.url), self.transport)
+        self._before = before
+        table = {"id": "x", **utxo.settings(coin, before.url)}
+        self._settings = config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
+        self.adapter = self.make(Interrupted())
 
-    def _settings(self, url: str) -> config.UtxoNetwork:
-        table = {"id": "x", **utxo.settings(self._coin, url)}
-        return config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
-
-    def another(self, url: str) -> Chain:
-        return UtxoChain(self._settings(url), Interrupted())
+    def make(self, transport: Interrupted) -> Chain:
+        return UtxoChain(self._settings, transport)
 
     def lagging(self, blocks: int) -> AbstractContextManager[object]:
         return self._before.fault(utxo_faults.Lag(blocks))
