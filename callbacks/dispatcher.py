@@ -20,6 +20,7 @@ from callbacks import checkups, claims, outcomes
 from callbacks.attempts import ATTEMPT_SECONDS, Attempts
 from callbacks.batches import Batches
 from callbacks.claimer import Claimer
+from callbacks.claims import Claim
 from callbacks.clock import Clock
 from callbacks.health import End, Report
 from callbacks.members import BEAT_SECONDS, LOST_SECONDS, Members
@@ -29,6 +30,7 @@ from callbacks.traffic import Traffic
 from callbacks.verdict import Verdict
 from indexer import bell
 from indexer.config import Callbacks
+from indexer.model import Unavailable
 from indexer.secret import Vault
 
 SLOTS: Final = 256  # deliveries in hand in this process: claimed and not settled yet
@@ -134,6 +136,7 @@ class Dispatcher:
             else:
                 REFUSED.inc()
                 log.warning("outcome refused", delivery=delivery, reason="the lease ran out")
+                self._traffic.go_on(verdict.report.endpoint)  # its word on that is not heard
         self._traffic.settled(len(verdicts))
         self._claimer.wake()
 
@@ -152,15 +155,21 @@ class Dispatcher:
             _log_failure(outcome, settled)
 
     async def _record(self, reports: list[Report]) -> None:
-        for each in await checkups.record(self._pool, reports):
-            if each.health.well:
-                self._ailing.discard(each.endpoint)
-            else:
-                self._ailing.add(each.endpoint)
-            if each.stopped:
-                await claims.release(self._pool, self._traffic.give_back(each.endpoint))
-            else:
-                self._claimer.ask(each.endpoint)
+        found = await checkups.record(self._pool, reports)
+        going = {each.endpoint for each in found if not each.stopped}
+        unsent: list[Claim] = []
+        for endpoint in {each.endpoint for each in reports}:
+            if endpoint in going:
+                self._traffic.go_on(endpoint)
+                self._claimer.ask(endpoint)
+            else:  # its breaker opened, or it was paused, disabled or deleted
+                unsent += self._traffic.give_back(endpoint)
+        self._ailing.difference_update(each.endpoint for each in reports)
+        self._ailing.update(each.endpoint for each in found if not each.health.well)
+        try:
+            await claims.release(self._pool, unsent)
+        except Unavailable as problem:
+            log.warning("leases not given back", error=str(problem))  # they end
 
 
 def _log_failure(outcome: Outcome, settled: Settled) -> None:

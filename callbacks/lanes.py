@@ -10,6 +10,7 @@ from collections import deque
 from typing import Final, NamedTuple
 
 from callbacks.claims import Claim, Lot, Want
+from callbacks.health import FAULTS, End
 
 BURST_SECONDS: Final = 2.0  # of an endpoint's rate, that may come at once after a rest
 WINDOW_SECONDS: Final = 60.0  # in which faults are counted
@@ -77,8 +78,10 @@ class Lane:
         self.waiting: deque[Ready] = deque()
         self.under_way = 0
         self.hungry = False  # there may be more to claim than was taken
+        self.held = False  # until the database says whether more may be sent
         self.timer: asyncio.TimerHandle | None = None  # that ends a pause
-        self.recent = Recent(now)
+        self._recent = Recent(now)
+        self._faults = 0  # in a row
         self._concurrency = lot.concurrency
         self._bucket = Bucket(lot.rate, now)
         self._used = now
@@ -96,12 +99,36 @@ class Lane:
 
     def next(self, now: float) -> Ready | None:
         """What is to be sent now; None: nothing, or not yet."""
-        if not self.waiting or self.under_way >= self._concurrency or self._bucket.fill(now) < 1:
+        if not self._could_send or self._bucket.fill(now) < 1:
             return None
         self._bucket.tokens -= 1
         self.under_way += 1
         self._used = now
         return self.waiting.popleft()
+
+    @property
+    def _could_send(self) -> bool:
+        return bool(self.waiting) and self.under_way < self._concurrency and not self.held
+
+    @property
+    def mostly_faults(self) -> bool:
+        return self._recent.mostly_faults
+
+    def note(self, end: End, now: float) -> None:
+        """An attempt ended so. What opens a breaker or pauses stops the lane before it is known."""
+        fault = end is End.FAULT
+        self._recent.add(fault, now)
+        self._faults = self._faults + 1 if fault else 0
+        opens = fault and (self._faults >= FAULTS or self.mostly_faults)
+        self.held |= opens or end in (End.PAUSE, End.GONE, End.UNWANTED)
+
+    def give_back(self) -> list[Claim]:
+        """What waits: not this lane's any more. What comes next is judged by itself."""
+        claims = [ready.claim for ready in self.waiting]
+        self.waiting.clear()
+        self._recent.clear()
+        self._faults, self.held = 0, False
+        return claims
 
     @property
     def low(self) -> bool:
@@ -110,7 +137,7 @@ class Lane:
 
     def pause(self, now: float) -> float:
         """Seconds until its rate allows what waits and could be sent; 0: nothing is so held up."""
-        if not self.waiting or self.under_way >= self._concurrency:
+        if not self._could_send:
             return 0.0
         return max(0.0, (1 - self._bucket.fill(now)) / self._bucket.rate)
 

@@ -13,7 +13,6 @@ import structlog
 from callbacks.attempts import Attempts
 from callbacks.claims import Claim, Lot, Want
 from callbacks.clock import Clock
-from callbacks.health import End
 from callbacks.lanes import Lane, Ready
 from callbacks.metrics import IN_HAND
 from callbacks.verdict import Verdict, judge
@@ -79,15 +78,18 @@ class Traffic:
         self.free += count
 
     def give_back(self, endpoint: str) -> list[Claim]:
-        """What waits for an endpoint that has just failed: it is not in hand any more."""
+        """What waits for an endpoint that is sent nothing now: it is not in hand any more."""
         lane = self._lanes.get(endpoint)
-        if lane is None:
-            return []
-        lane.recent.clear()
-        return self._drop(lane)
+        return [] if lane is None else self._drop(lane)
 
     def give_back_all(self) -> list[Claim]:
         return [claim for lane in self._lanes.values() for claim in self._drop(lane)]
+
+    def go_on(self, endpoint: str) -> None:
+        """More may be sent to it."""
+        if lane := self._lanes.get(endpoint):
+            lane.held = False
+            self._start(lane)
 
     def tidy(self) -> None:
         """Forget endpoints that nothing was sent to for a while."""
@@ -96,8 +98,7 @@ class Traffic:
             del self._lanes[endpoint]
 
     def _drop(self, lane: Lane) -> list[Claim]:
-        claims = [ready.claim for ready in lane.waiting]
-        lane.waiting.clear()
+        claims = lane.give_back()
         self.free += len(claims)
         return claims
 
@@ -137,6 +138,6 @@ class Traffic:
             answer = await self._attempts.send(claim.message)
         finally:
             lane.under_way -= 1
-        verdict = judge(claim, answer, began, self._clock(), self._rng, lane.recent.mostly_faults)
-        lane.recent.add(verdict.report.end is End.FAULT, time.monotonic())
+        verdict = judge(claim, answer, began, self._clock(), self._rng, lane.mostly_faults)
+        lane.note(verdict.report.end, time.monotonic())
         self._on_verdict(verdict)

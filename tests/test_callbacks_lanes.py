@@ -8,6 +8,7 @@ import pytest
 
 from callbacks.attempts import Message
 from callbacks.claims import Claim, Lot
+from callbacks.health import End
 from callbacks.lanes import BURST_SECONDS, WINDOW_SECONDS, Bucket, Lane, Recent
 
 MESSAGE = Message("ep_1", "evt_1", b"{}", 1, "https://shop.example/", ())
@@ -111,6 +112,31 @@ def test_faults_are_forgotten_after_the_window_and_when_the_breaker_has_opened()
         recent.add(True, WINDOW_SECONDS + 10)
     recent.clear()
     assert not recent.mostly_faults
+
+
+@pytest.mark.parametrize(
+    ("ends", "goes_on"),
+    [
+        ([End.FAULT] * 4, True),
+        ([End.FAULT] * 5, False),
+        ([End.FAULT] * 4 + [End.REFUSED] + [End.FAULT] * 4, True),
+        ([End.REFUSED, End.FAULT] * 10, False),
+        ([End.REFUSED] * 50, True),
+        ([End.PAUSE], False),
+        ([End.GONE], False),
+        ([End.UNWANTED], False),
+    ],
+)
+def test_nothing_more_is_sent_once_the_breaker_must_open_or_a_pause_was_asked(
+    ends: list[End], goes_on: bool
+) -> None:
+    one = lane(3)
+    for end in ends:
+        one.note(end, 0.0)
+    assert (one.next(0.0) is not None, one.pause(0.0)) == (goes_on, 0.0)
+    assert len(one.give_back()) == 3 - goes_on
+    one.add(lot(1), 60.0)
+    assert one.next(0.0) is not None
 
 
 def test_a_lane_is_forgotten_only_when_it_rests() -> None:

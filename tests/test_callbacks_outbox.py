@@ -211,7 +211,8 @@ async def test_a_settled_attempt_leaves_its_row(pool: asyncpg.Pool, vault: Vault
     assert (waiting["requests"], waiting["attempts"]) == (2, 1)
 
 
-async def test_case_30_an_outcome_after_the_lease_is_refused_by_the_fence(
+@pytest.mark.case(30)
+async def test_an_outcome_after_the_lease_is_refused_by_the_fence(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -301,7 +302,8 @@ async def test_two_claims_at_once_never_share_a_delivery(pool: asyncpg.Pool, vau
     assert len({each.id for each in taken}) == len(taken) == 4 * 20
 
 
-async def test_case_33_a_rollback_makes_no_delivery(pool: asyncpg.Pool, vault: Vault) -> None:
+@pytest.mark.case(33)
+async def test_a_rollback_makes_no_delivery(pool: asyncpg.Pool, vault: Vault) -> None:
     await rows.world(pool)
     await rows.endpoint(pool, vault, "https://shop.example/in")
     async with pool.acquire() as connection:
@@ -438,7 +440,8 @@ class Chaos:
         return found
 
 
-async def test_case_34_and_37_statements_at_once_keep_order_and_never_deadlock(
+@pytest.mark.case(34, 37)
+async def test_statements_at_once_keep_order_and_never_deadlock(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     """Claims, settlings, stale settlings, news and a deletion at once on one outbox."""

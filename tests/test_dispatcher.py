@@ -51,7 +51,8 @@ async def test_an_event_arrives_signed_and_the_delivery_is_done(
     )
 
 
-async def test_case_25_and_34_retries_verify_and_keep_order_with_several_dispatchers(
+@pytest.mark.case(25, 34)
+async def test_retries_verify_and_keep_order_with_several_dispatchers(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -108,6 +109,7 @@ async def test_a_retry_is_signed_afresh_with_the_same_id_and_body(
         Webhook(secret).verify(await request.read(), dict(request.headers))
 
 
+@pytest.mark.case(14)
 @pytest.mark.parametrize(
     ("status", "retry_after", "charged", "least", "most"),
     [
@@ -120,7 +122,7 @@ async def test_a_retry_is_signed_afresh_with_the_same_id_and_body(
         (503, "NaN", 1, 5, 6),
     ],
 )
-async def test_case_14_a_refused_callback_waits_for_schedule_and_retry_after(
+async def test_a_refused_callback_waits_for_schedule_and_retry_after(
     pool: asyncpg.Pool,
     vault: Vault,
     status: int,
@@ -263,7 +265,8 @@ async def test_the_bell_wakes_it_long_before_the_poll(pool: asyncpg.Pool, vault:
     assert len(shop.accepted) == 2
 
 
-async def test_case_41_the_poll_finds_what_the_bell_did_not_say(
+@pytest.mark.case(33, 41)
+async def test_the_poll_finds_what_the_bell_did_not_say(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def deaf(*_: object) -> None:
@@ -293,7 +296,8 @@ async def test_rules_that_became_stricter_block_an_old_endpoint(
     assert shop.requests == []
 
 
-async def test_case_16_a_redirect_target_hears_nothing(pool: asyncpg.Pool, vault: Vault) -> None:
+@pytest.mark.case(16)
+async def test_a_redirect_target_hears_nothing(pool: asyncpg.Pool, vault: Vault) -> None:
     await rows.world(pool)
     async with receiver() as target:
         moved = web.Response(status=307, headers={"location": target.url})

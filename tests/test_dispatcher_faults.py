@@ -46,8 +46,9 @@ async def heard(shop: Receiver, count: int) -> None:
     await until(enough)
 
 
+@pytest.mark.case(29)
 @pytest.mark.pitfall("P119", "P120")
-async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
+async def test_a_crash_between_send_and_settle_repeats_the_same_bytes(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
@@ -76,7 +77,8 @@ async def test_case_29_a_crash_between_send_and_settle_repeats_the_same_bytes(
     assert shop.requests[0].body == shop.requests[1].body
 
 
-async def test_case_30_the_outcome_of_an_attempt_that_outlived_its_lease_is_refused(
+@pytest.mark.case(30)
+async def test_the_outcome_of_an_attempt_that_outlived_its_lease_is_refused(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -96,7 +98,8 @@ async def test_case_30_the_outcome_of_an_attempt_that_outlived_its_lease_is_refu
     assert [line["delivery"] for line in refused] == [other.id]
 
 
-async def test_case_30_nothing_is_sent_under_a_lease_too_old_for_an_attempt(
+@pytest.mark.case(30)
+async def test_nothing_is_sent_under_a_lease_too_old_for_an_attempt(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -115,7 +118,8 @@ async def test_case_30_nothing_is_sent_under_a_lease_too_old_for_an_attempt(
     assert await pool.fetchval("select attempts from delivery") == 0
 
 
-async def test_case_31_a_stop_lets_attempts_finish_and_claims_nothing_new(
+@pytest.mark.case(31)
+async def test_a_stop_lets_attempts_finish_and_claims_nothing_new(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -134,7 +138,8 @@ async def test_case_31_a_stop_lets_attempts_finish_and_claims_nothing_new(
     assert {(row["lease_token"], row["due"]) for row in left} == {(None, True)}
 
 
-async def test_case_31_a_stop_during_a_claim_gives_the_leases_back(
+@pytest.mark.case(31)
+async def test_a_stop_during_a_claim_gives_the_leases_back(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
@@ -155,7 +160,8 @@ async def test_case_31_a_stop_during_a_claim_gives_the_leases_back(
     assert (left["lease_token"], left["due"], left["attempts"]) == (None, True, 0)
 
 
-async def test_case_32_outcomes_wait_for_the_database_and_are_not_lost(
+@pytest.mark.case(32)
+async def test_outcomes_wait_for_the_database_and_are_not_lost(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rows.world(pool)
@@ -177,7 +183,8 @@ async def test_case_32_outcomes_wait_for_the_database_and_are_not_lost(
     assert len(shop.requests) == 30
 
 
-async def test_case_32_no_more_is_claimed_than_can_be_remembered(
+@pytest.mark.case(32)
+async def test_no_more_is_claimed_than_can_be_remembered(
     pool: asyncpg.Pool, vault: Vault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, away = outcomes.settle, asyncio.Event()
@@ -204,7 +211,8 @@ async def test_case_32_no_more_is_claimed_than_can_be_remembered(
     assert len(shop.requests) == 40
 
 
-async def test_case_32_connections_cut_again_and_again_lose_nothing(
+@pytest.mark.case(32)
+async def test_connections_cut_again_and_again_lose_nothing(
     dsn: str, pool: asyncpg.Pool, vault: Vault
 ) -> None:
     await rows.world(pool)
@@ -272,10 +280,9 @@ async def test_a_secret_that_does_not_open_stops_the_dispatcher_loudly(
     assert shop.requests == []
 
 
+@pytest.mark.case(33)
 @pytest.mark.pitfall("P120")
-async def test_case_33_a_rolled_back_deposit_is_never_sent(
-    pool: asyncpg.Pool, vault: Vault
-) -> None:
+async def test_a_rolled_back_deposit_is_never_sent(pool: asyncpg.Pool, vault: Vault) -> None:
     await rows.world(pool)
     async with receiver() as shop:
         await endpoint(pool, vault, shop)
