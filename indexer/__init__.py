@@ -14,6 +14,7 @@ The money path
     follower        a step: compare, decide one thing, do it
     ancestry        where a node's branch leaves ours, and which has more work
     booking         what one transaction does with proved blocks
+    balances        whether what an address has agrees, where a coin wants that
     spendings       whose an input was: own money is no deposit
     review          a person's decision on what no rule decides
     scan            past blocks, read again for what was registered late

@@ -19,13 +19,15 @@ from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.api.context import Context
 from indexer.api.server import Server
-from indexer.chains import Token
+from indexer.chains import Token, Transfer
+from indexer.chains.evidence import Proof
 from indexer.chains.families import codec, open_chain
 from indexer.installation import Installation
-from indexer.model import Refused
+from indexer.model import Refused, Unavailable
 from indexer.network import Network, NetworkState
 
 ROLES: Final = ("api", "follower", "dispatcher", "scanner")
+PROOFS_AT_ONCE: Final = 2  # for callers of the API: each asks a node for a whole block
 FINISH_SECONDS: Final = 5.0  # after a stop, for what is in hand: a node may take minutes to answer
 
 log = structlog.get_logger()
@@ -52,6 +54,7 @@ class Engine:
         }
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
+        self._proving = asyncio.Semaphore(PROOFS_AT_ONCE)
         self._fallen: list[str] = []  # parts that met the impossible
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -140,6 +143,7 @@ class Engine:
             vault=self._installation.vault,
             codecs={name: codec(network) for name, network in self._settings.networks.items()},
             tokens=self._token,
+            proofs=self._proof,
             roles=tuple(self._roles),
             ready=self.not_ready,
         )
@@ -148,6 +152,12 @@ class Engine:
         if network not in self.networks:
             raise Refused(f"this process does not run network {network}")
         return await self.networks[network].chain.token(asset)
+
+    async def _proof(self, network: str, height: int, block: bytes, transfer: Transfer) -> Proof:
+        if network not in self.networks:
+            raise Unavailable(f"this process does not run network {network}: ask another")
+        async with self._proving:
+            return await self.networks[network].chain.proof(height, block, transfer)
 
     async def not_ready(self) -> list[str]:
         """Why a role of this process can't work now."""

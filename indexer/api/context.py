@@ -10,7 +10,8 @@ import asyncpg
 from aiohttp import web
 
 from indexer.api.errors import missing, shown
-from indexer.chains import Codec, Token
+from indexer.chains import Codec, Token, Transfer
+from indexer.chains.evidence import Proof
 from indexer.model import Refused
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Context:
     vault: Vault
     codecs: Mapping[str, Codec]
     tokens: Callable[[str, bytes], Awaitable[Token]]  # (network, asset); Refused, Unavailable
+    # (network, height, block's hash, transfer); Refused, Unavailable
+    proofs: Callable[[str, int, bytes, Transfer], Awaitable[Proof]]
     roles: Sequence[str]  # what this process does: api, follower, dispatcher, scanner
     ready: Callable[[], Awaitable[Sequence[str]]]  # why a role of this process can't work now
 

@@ -18,10 +18,7 @@ from indexer.chains.utxo_parse import HEADER_BYTES
 from indexer.chains.utxo_proof import double_sha256
 
 NO_SUCH_HEIGHT: Final = -8  # Core's RPC_INVALID_PARAMETER
-NO_SUCH_BLOCK: Final = (
-    -1,
-    -5,
-)  # Core's RPC_MISC_ERROR, of a pruned one; RPC_INVALID_ADDRESS_OR_KEY
+NO_SUCH_BLOCK: Final = (-1, -5)  # RPC_MISC_ERROR, of a pruned one; RPC_INVALID_ADDRESS_OR_KEY
 
 _text: Final = msgspec.json.Decoder(str)
 _number: Final = msgspec.json.Decoder(int)

@@ -25,6 +25,7 @@ from indexer.api.limits import Limits
 from indexer.api.server import MAX_LINE, build
 from indexer.booking import Booking, Found
 from indexer.chains import NATIVE, Header, Token, Transfer
+from indexer.chains.evidence import Proof
 from indexer.chains.evm_codec import EvmCodec
 from indexer.model import Moment, Refused
 from indexer.secret import Vault
@@ -51,6 +52,7 @@ class Answer:
     status: int
     body: Any
     headers: Any
+    raw: bytes = b""
 
     @property
     def error(self) -> str:
@@ -92,7 +94,7 @@ class Caller:
             text = await response.read()
             said = await response.json() if text else None
             self._documented.check(method, path, response.status, said)
-            return Answer(response.status, said, response.headers)
+            return Answer(response.status, said, response.headers, text)
 
     async def get(self, path: str, **params: Any) -> Answer:
         return await self.ask("GET", path, params=params)
@@ -137,8 +139,10 @@ class World:
     bob: Caller = field(init=False)
     nobody: Caller = field(init=False)
     node_fails: Exception | None = None
+    proof: Proof | None = None  # what the nodes give; None: they don't have the block any more
     not_ready: list[str] = field(default_factory=list)
     asked: int = 0  # times that a node was asked for a token
+    proved: list[tuple[int, bytes, Transfer]] = field(default_factory=list)  # that was asked for
 
     @classmethod
     async def begin(cls, pool: asyncpg.Pool, server_pool: asyncpg.Pool | None = None) -> Self:
@@ -149,6 +153,9 @@ class World:
         async def token(network: str, asset: bytes) -> Token:
             return world._token(network, asset)
 
+        async def proofs(network: str, height: int, block: bytes, transfer: Transfer) -> Proof:
+            return world._proof(height, block, transfer)
+
         async def ready() -> Sequence[str]:
             return world.not_ready
 
@@ -158,6 +165,7 @@ class World:
             vault=Vault("a secret key of the tests"),
             codecs=dict.fromkeys(NETWORKS, CODEC),
             tokens=token,
+            proofs=proofs,
             roles=("api",),
             ready=ready,
         )
@@ -207,6 +215,14 @@ class World:
         if (network, asset) not in self.tokens:
             raise Refused(f"{CODEC.format_asset(asset)} is no token: there is no contract")
         return self.tokens[network, asset]
+
+    def _proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
+        self.proved.append((height, block, transfer))
+        if self.node_fails is not None:
+            raise self.node_fails
+        if self.proof is None:
+            raise Refused("no node gives that block any more")
+        return self.proof
 
     # ------------------------------------------------------------ what a follower would do
 
