@@ -11,6 +11,7 @@ import pytest
 
 from callbacks import endpoints
 from callbacks.dispatcher import Dispatcher, Limits
+from callbacks.health import FAULTS
 from indexer.secret import Vault
 from tests import callback_rows as rows
 from tests.callback_runs import (
@@ -138,12 +139,11 @@ async def test_recovery_is_noticed_before_the_message_has_its_own_time(
         await shop(pool, vault, receiver)
         await deposits(pool, 1)
         async with dispatching(pool, vault):
-            for attempts in range(1, 6):
+            for attempts in range(1, FAULTS):
                 await charged(pool, attempts)
                 await make_due(pool)
+            before = await charged(pool, FAULTS)
             await until(lambda: is_open(pool))
-            await at_rest(pool)
-            before = await pool.fetchrow("select attempts, requests, due_at from delivery")
             await pool.execute("update delivery set due_at = clock() + interval '8 hours'")
             await pool.execute("update endpoint_health set open_until = clock()")
             await doubled(pool, 1)
