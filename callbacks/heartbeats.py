@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import asyncpg
 
+from callbacks.metrics import FINISHED
 from callbacks.news import HEARTBEAT, News, store
 from indexer import bell
 from indexer.model import format_time
 
+SUPERSEDED: Final = "superseded"
 BATCH: Final = 500  # endpoints of one transaction
 
 _DUE: Final = """
@@ -32,7 +34,7 @@ _SUPERSEDE: Final = """
     select end_deliveries(array(
         select d.id from delivery d join event v on v.id = d.event and v.type = $2
          where d.endpoint = any ($1) and d.deposit is null and d.lease_token is null
-    ), 'exhausted', 'superseded')
+    ), 'exhausted', $3)
 """
 
 _DELIVER: Final = """
@@ -47,16 +49,18 @@ _NEXT: Final = """
 
 async def beat(pool: asyncpg.Pool) -> int:
     """Make the heartbeats that are due, at most BATCH; returns how many."""
+    superseded = 0
     async with pool.acquire() as connection, connection.transaction():
         due = await connection.fetch(_DUE, BATCH)
         if due:
             names = [row["id"] for row in due]
             news = [_news(row) for row in due]
-            await connection.fetchval(_SUPERSEDE, names, HEARTBEAT)
+            superseded = await connection.fetchval(_SUPERSEDE, names, HEARTBEAT, SUPERSEDED)
             await store(connection, news)
             await connection.execute(_DELIVER, names, [each.id for each in news])
             await connection.execute(_NEXT, names, [row["slot"] for row in due])
             await bell.ring(connection, names)
+    FINISHED.labels("exhausted", SUPERSEDED).inc(superseded)
     return len(due)
 
 
