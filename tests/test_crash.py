@@ -30,7 +30,7 @@ from tests.harness.utxo import SimulatedWorld, simulated_world
 from tests.harness.world import NETWORK, World, world
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
-KILLS: Final = 100 if SOAK else 8
+KILLS: Final = 100 if SOAK else 6
 ALIVE: Final = 1.2  # seconds that a process lives at most
 DEPTH: Final = 6  # blocks that a reorg of these histories replaces at most
 STEP: Final = 0.15  # seconds between two pieces of traffic
