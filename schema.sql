@@ -430,7 +430,7 @@ create table delivery (
     deposit      text references deposit,
     sequence     integer,
     due_at       timestamptz not null default clock(),
-    requests     smallint not null default 0,  -- all that were sent: their numbers
+    requests     integer not null default 0,  -- all that were sent: their numbers
     attempts     smallint not null default 0 check (attempts >= 0),  -- those charged
     answered     smallint not null default 0,  -- those charged that failed with an answer
     resent       boolean not null default false,  -- by a resend: waits for nobody, nobody for it
@@ -461,7 +461,7 @@ create table delivery_done (
     sequence     integer,
     state        delivery_state not null,
     reason       text,
-    requests     smallint not null,
+    requests     integer not null,
     attempts     smallint not null,
     last_error   text,
     last_status  smallint,
@@ -478,7 +478,7 @@ create index on delivery_done (endpoint, created_at, id) where state <> 'deliver
 -- day goes to the default one, so that a delivery is never acknowledged without its row.
 create table attempt (
     delivery       bigint not null,
-    number         smallint not null,
+    number         integer not null,
     at             timestamptz not null,
     charged        boolean not null,
     status         smallint,

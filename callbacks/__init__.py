@@ -10,6 +10,7 @@ idle        connections between two requests
 sender      one POST over kept-alive connections
 answer      what came of it
 attempts    one attempt: sign, guard, send
+statements  statements that are given up in time
 claims      the SQL of leases: due, claim, probe, release
 outcomes    the SQL of settling, an attempt's row with it
 verdict     what an answer means for its delivery and its endpoint

@@ -16,10 +16,10 @@ import asyncpg
 import structlog
 
 from callbacks import endpoints, news
-from callbacks.claims import STATEMENT_SECONDS
 from callbacks.health import End, Health, Notice, Report
 from callbacks.metrics import NOTICES
 from callbacks.news import News
+from callbacks.statements import connected
 from indexer import bell
 from indexer.database import unavailable_database
 from indexer.model import format_time
@@ -113,8 +113,8 @@ async def record(pool: asyncpg.Pool, reports: Iterable[Report]) -> list[Checkup]
     for report in reports:
         by_endpoint[report.endpoint].append(report)
     with unavailable_database():
-        async with pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_LOCK, list(by_endpoint), timeout=STATEMENT_SECONDS)
+        async with connected(pool) as connection, connection.transaction():
+            rows = await connection.fetch(_LOCK, list(by_endpoint))
             found = [_checkup(row) for row in rows]
             for each, row in zip(found, rows, strict=True):
                 for report in by_endpoint[each.endpoint]:

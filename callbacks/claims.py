@@ -18,9 +18,7 @@ import asyncpg
 
 from callbacks.attempts import Message
 from callbacks.metrics import CLAIM_SECONDS
-from indexer.database import unavailable_database
-
-STATEMENT_SECONDS: Final = 10.0  # a claim or a settling that takes longer is given up and repeated
+from callbacks.statements import fetch
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,7 @@ _DUE: Final = """
 
 async def due(pool: asyncpg.Pool) -> list[Due]:
     """The endpoints that may be sent something now, longest due first. Raises Unavailable."""
-    with unavailable_database():
-        rows = await pool.fetch(_DUE, timeout=STATEMENT_SECONDS)
-    return [Due(*row) for row in rows]
+    return [Due(*row) for row in await fetch(pool, _DUE)]
 
 
 # A delivery is free while nobody's lease is on it. It waits for no other, or is its deposit's
@@ -196,8 +192,9 @@ async def claim(
     if not wants:
         return []
     token = uuid4()
-    with CLAIM_SECONDS.time(), unavailable_database():
-        rows = await pool.fetch(
+    with CLAIM_SECONDS.time():
+        rows = await fetch(
+            pool,
             _CLAIM,
             token,
             lease_seconds,
@@ -205,7 +202,6 @@ async def claim(
             list(wants),
             [want.busy for want in wants.values()],
             [want.room for want in wants.values()],
-            timeout=STATEMENT_SECONDS,
         )
     return _lots(rows, token, probe=False)
 
@@ -218,8 +214,7 @@ async def probe(pool: asyncpg.Pool, endpoints: Sequence[str], lease_seconds: flo
     if not endpoints:
         return []
     token = uuid4()
-    with unavailable_database():
-        rows = await pool.fetch(_PROBE, token, lease_seconds, endpoints, timeout=STATEMENT_SECONDS)
+    rows = await fetch(pool, _PROBE, token, lease_seconds, endpoints)
     return _lots(rows, token, probe=True)
 
 
@@ -262,10 +257,5 @@ _RELEASE: Final = """
 async def release(pool: asyncpg.Pool, claims: Sequence[Claim]) -> None:
     """Give back deliveries that were not sent. Raises Unavailable."""
     if claims:
-        with unavailable_database():
-            await pool.execute(
-                _RELEASE,
-                [claim.id for claim in claims],
-                [claim.token for claim in claims],
-                timeout=STATEMENT_SECONDS,
-            )
+        ids, tokens = [claim.id for claim in claims], [claim.token for claim in claims]
+        await fetch(pool, _RELEASE, ids, tokens)

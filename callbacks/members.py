@@ -16,8 +16,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from callbacks.claims import STATEMENT_SECONDS
-from indexer.database import unavailable_database
+from callbacks.statements import fetch
 
 BEAT_SECONDS: Final = 1.0
 LOST_SECONDS: Final = 4.0  # without a beat, after which its endpoints are others'
@@ -51,8 +50,7 @@ class Members:
     async def beat(self) -> datetime:
         """Say that this one lives and learn who else does; the database's time. Or Unavailable."""
         asked = time.monotonic()
-        with unavailable_database():
-            row = await self._pool.fetchrow(_BEAT, self._id, self._lost, timeout=STATEMENT_SECONDS)
+        [row] = await fetch(self._pool, _BEAT, self._id, self._lost)
         others = frozenset(row["others"])
         if others != self._others:
             self._others = others
@@ -68,10 +66,7 @@ class Members:
     async def leave(self) -> None:
         """Its endpoints are others' from their next beat on. Raises Unavailable."""
         self._until = float("-inf")
-        with unavailable_database():
-            await self._pool.execute(
-                "delete from dispatcher where id = $1", self._id, timeout=STATEMENT_SECONDS
-            )
+        await fetch(self._pool, "delete from dispatcher where id = $1", self._id)
 
     def _mine(self, endpoint: str) -> bool:
         ours = _weight(self._id, endpoint)

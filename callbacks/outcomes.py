@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
+import structlog
 
 from callbacks.answer import Answer
-from callbacks.claims import STATEMENT_SECONDS, Claim
-from indexer.database import unavailable_database
+from callbacks.claims import Claim
+from callbacks.statements import fetch
 
 ANSWERS: Final = 5  # failures with one, after which a delivery gives way to a later event
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +117,25 @@ async def settle(pool: asyncpg.Pool, outcomes: Sequence[Outcome]) -> dict[int, S
     """
     if not outcomes:
         return {}
-    with unavailable_database():
-        rows = await pool.fetch(_SETTLE, *_columns(outcomes), ANSWERS, timeout=STATEMENT_SECONDS)
+    try:
+        rows = await fetch(pool, _SETTLE, *_columns(outcomes), ANSWERS)
+    except asyncpg.DataError as problem:
+        return await _settle_singly(pool, outcomes, problem)
     return {row["id"]: Settled(row["state"], row["reason"], row["followed"]) for row in rows}
+
+
+async def _settle_singly(
+    pool: asyncpg.Pool, outcomes: Sequence[Outcome], problem: asyncpg.DataError
+) -> dict[int, Settled]:
+    """Something in one of them the database does not take: the others must not suffer for it."""
+    if len(outcomes) == 1:
+        delivery = outcomes[0].claim.id
+        log.critical("outcome can't be written", delivery=delivery, error=str(problem))
+        return {}
+    settled: dict[int, Settled] = {}
+    for each in outcomes:
+        settled |= await settle(pool, [each])
+    return settled
 
 
 def _columns(outcomes: Sequence[Outcome]) -> list[list[Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from callbacks import claims as leases
 from callbacks import endpoints, outcomes, signing
@@ -209,6 +210,41 @@ async def test_a_settled_attempt_leaves_its_row(pool: asyncpg.Pool, vault: Vault
     assert (uncharged["number"], uncharged["charged"], uncharged["status"]) == (2, False, 429)
     [waiting] = await live(pool)
     assert (waiting["requests"], waiting["attempts"]) == (2, 1)
+
+
+async def test_an_outcome_that_the_database_does_not_take_costs_no_other(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    await rows.world(pool)
+    await rows.endpoint(pool, vault, "https://shop.example/in")
+    for number in range(3):
+        await rows.history(pool, number, 1)
+    first, odd, third = await claim(pool)
+    answer = Answer(200, None, head="NUL \x00")
+    with capture_logs() as logs:
+        taken = await settle(
+            pool,
+            [
+                delivered(first),
+                Outcome(odd, answer, time.monotonic(), "delivered"),
+                delivered(third),
+            ],
+        )
+    assert taken == {first.id, third.id}
+    assert [(line["log_level"], line["delivery"]) for line in logs] == [("critical", odd.id)]
+    [left] = await live(pool)
+    assert (left["id"], left["lease_token"]) == (odd.id, odd.token)
+
+
+async def test_a_delivery_may_be_asked_to_wait_for_ever(pool: asyncpg.Pool, vault: Vault) -> None:
+    await rows.world(pool)
+    await rows.endpoint(pool, vault, "https://shop.example/in")
+    await rows.history(pool, 1, 1)
+    await pool.execute("update delivery set requests = 40_000")
+    [claimed] = await claim(pool)
+    paused = Outcome(claimed, Answer(429, "status"), time.monotonic(), wait=1.0, charged=False)
+    assert await settle(pool, [paused]) == {claimed.id}
+    assert await pool.fetchval("select number from attempt") == 40_001
 
 
 @pytest.mark.case(30)
