@@ -82,6 +82,7 @@ create table audit (
 );
 create index on audit (at desc, id desc);
 create index on audit (account, at desc, id desc);
+create index on audit (key_id, at desc, id desc);
 
 -- ---------------------------------------------------------------------------- networks
 
@@ -197,8 +198,12 @@ create table watched_address (
 );
 create index on watched_address (network) where state = 'pending';
 create index on watched_address (network, changed_version);
-create index on watched_address (account, network, reference);
-create index on watched_address (account, created_at desc, id desc);
+create index on watched_address (created_at desc, id desc) where state <> 'removed';
+create index on watched_address (account, created_at desc, id desc) where state <> 'removed';
+create index on watched_address (account, network, created_at desc, id desc)
+    where state <> 'removed';
+create index on watched_address (account, reference, created_at desc, id desc)
+    where state <> 'removed' and reference is not null;
 
 create type import_state as enum ('receiving', 'registering', 'done', 'failed');  -- in this order
 
@@ -316,6 +321,33 @@ create table deposit (
     check (not (unplaced and state = 'orphaned')),
     check (sequence >= 0 and (sequence > 0 or state = 'ignored' or previous = 'ignored'))
 );
+
+-- What the chain moves on, by its height.
+create index on deposit (network, confirm_at) where state = 'detected';
+create index on deposit (network, height) where state in ('detected', 'confirmed');
+create index on deposit (network, height) where state <> 'orphaned';
+create index on deposit (network) where unplaced;
+create index on deposit (coin) where state in ('detected', 'held');
+-- What people ask for, in the order of its pages; by transaction it is found by its identity.
+create index on deposit (created_at desc, id desc);
+create index on deposit (account, created_at desc, id desc);
+create index on deposit (account, network, created_at desc, id desc);
+create index on deposit (account, coin, created_at desc, id desc);
+create index on deposit (account, state, created_at desc, id desc) where state <> 'finalized';
+create index on deposit (account, reference, created_at desc, id desc) where reference is not null;
+create index on deposit (network, address, created_at desc, id desc);
+
+-- Sums of an account's deposits of a coin, moved with their events under the account's lock. Without
+-- bound: what one amount may have, two may exceed.
+create table total (
+    account    text not null references account,
+    coin       text not null references coin,
+    detected   numeric not null,
+    held       numeric not null,
+    confirmed  numeric not null,  -- and finalized
+    primary key (account, coin)
+) with (fillfactor = 50);
+
 -- Outputs to watched addresses of kinds whose spending reveals no address (UTXO: P2TR, P2PK), so that
 -- an account's own inputs are known when they come. Written with the block's transfers.
 create table seen_output (
@@ -325,15 +357,6 @@ create table seen_output (
     address  bytea not null,
     primary key (network, tx, index)
 );
-
-create index on deposit (network, confirm_at) where state = 'detected';
-create index on deposit (network, height) where state in ('detected', 'confirmed');
-create index on deposit (network, height) where state <> 'orphaned';
-create index on deposit (network) where unplaced;
-create index on deposit (account, created_at desc, id desc);
-create index on deposit (created_at desc, id desc);
-create index on deposit (network, address);
-create index on deposit (coin) where state in ('detected', 'held');
 
 -- ---------------------------------------------------------------------------- events
 

@@ -24,6 +24,7 @@ The money path
     cursors         the SQL of cursor and stored headers: the fence
     ledger          the SQL of coins and deposits
     feed            the SQL of events: positions without gaps, deliveries with them
+    totals          what deposits sum up to, moved with their events
     origin          a network's first cursor, and an operator's rewind
     lease           which process works at a network
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 import orjson
 
+from indexer import totals
 from indexer.chains import Codec
 from indexer.model import Coin, Event, format_time, view
 
@@ -21,8 +22,12 @@ async def append(
     coins_by_asset: Mapping[bytes, Coin],
     codec: Codec,
 ) -> None:
-    """Give each event the next position of its account's feed, and make its deliveries."""
+    """Give each event the next position of its account's feed, and make its deliveries.
+
+    The totals follow here, where the locks on the accounts are held.
+    """
     position = await take_positions(connection, Counter(e.deposit.account for e in events))
+    await totals.add(connection, events)
     positions = []
     for event in events:
         position[event.deposit.account] += 1

@@ -121,6 +121,23 @@ def check_body(event: Any, kind: str, before: list[str]) -> None:
     assert data["reason"] == ("coin_inactive" if kind == "held" else None)
 
 
+async def check_totals(pool: asyncpg.Pool) -> None:
+    """The sums that are kept are those of the rows."""
+    differing = await pool.fetch(
+        """
+        select * from (
+            select account, coin, sum(units) filter (where state = 'detected') as detected,
+                   sum(units) filter (where state = 'held') as held,
+                   sum(units) filter (where state in ('confirmed', 'finalized')) as confirmed
+              from deposit group by account, coin) s
+          full join total t using (account, coin)
+         where (coalesce(s.detected, 0), coalesce(s.held, 0), coalesce(s.confirmed, 0))
+            <> (coalesce(t.detected, 0), coalesce(t.held, 0), coalesce(t.confirmed, 0))
+        """
+    )
+    assert differing == []
+
+
 async def check_silence(world: World) -> None:
     """A delivery for each event that alice's endpoint asks for, but for silent backfills."""
     rows = await world.pool.fetch(
@@ -260,6 +277,7 @@ async def test_any_history_ends_as_a_fresh_scan_of_the_final_chain(
     await world.settle()
     await check(world)
     await check_events(pool, rewinds=world.rewinds)
+    await check_totals(pool)
     await check_silence(world)
 
 
@@ -279,6 +297,7 @@ async def test_a_crash_in_the_middle_of_a_commit_leaves_nothing_of_it(
     await check(world)
     assert await pool.fetchval("select count(*) from deposit") == 5
     await check_events(pool)
+    await check_totals(pool)
 
 
 async def test_cursor_is_a_fence(pool: asyncpg.Pool) -> None:

@@ -13,13 +13,10 @@ from indexer.model import format_amount
 routes = Routes("Deposits")
 
 _TOTALS: Final = """
-    select c.id, c.network, c.symbol, c.decimals,
-           coalesce(sum(d.units) filter (where d.state in ('confirmed', 'finalized')), 0)
-               as confirmed,
-           coalesce(sum(d.units) filter (where d.state = 'detected'), 0) as detected,
-           coalesce(sum(d.units) filter (where d.state = 'held'), 0) as held
+    select c.id, c.network, c.symbol, c.decimals, coalesce(sum(t.confirmed), 0) as confirmed,
+           coalesce(sum(t.detected), 0) as detected, coalesce(sum(t.held), 0) as held
       from coin c
-      left join deposit d on d.coin = c.id and d.account = coalesce($1, d.account)
+      left join total t on t.coin = c.id and ($1::text is null or t.account = $1)
      where c.network = any ($2)
      group by c.id order by c.id
 """
