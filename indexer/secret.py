@@ -1,15 +1,16 @@
-"""What is stored and must not be read by who reads the database: encrypted under `secret_key`."""
+"""What others must not read, encrypted under `secret_key`: stored secrets, and names given out."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from base64 import b32decode, b32encode
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -26,6 +27,7 @@ class Vault:
 
     def __init__(self, secret_key: str) -> None:
         self._cipher = AESGCM(_derive(secret_key, b"depositd stored secrets 1"))
+        self._names = AESSIV(_derive(secret_key, b"depositd concealed names 1", 2 * KEY_BYTES))
         # Derived beside the key, so it tells whether two keys are the same and nothing else.
         self.fingerprint = _derive(secret_key, b"depositd key fingerprint 1")
 
@@ -48,8 +50,26 @@ class Vault:
             raise Impossible(f"the stored secret of {bound_to} does not open") from None
 
 
-def _derive(secret_key: str, purpose: bytes) -> bytes:
-    return HKDF(SHA256(), KEY_BYTES, salt=None, info=purpose).derive(secret_key.encode())
+    def conceal(self, plain: bytes, bound_to: str) -> str:
+        """A name to give out, a-z and 2-7: it tells of `plain` whether two are the same, no more.
+
+        The same bytes have the same name, always (AES-SIV, RFC 5297).
+        """
+        sealed = self._names.encrypt(plain, [bound_to.encode()])
+        return b32encode(sealed).decode().rstrip("=").lower()
+
+    def reveal(self, name: str, bound_to: str) -> bytes | None:
+        """What `conceal` made a name of; None for a name that it never gave out."""
+        try:
+            sealed = b32decode(name.upper() + "=" * (-len(name) % 8))
+            plain = self._names.decrypt(sealed, [bound_to.encode()])
+        except (ValueError, InvalidTag):
+            return None
+        return plain if self.conceal(plain, bound_to) == name else None
+
+
+def _derive(secret_key: str, purpose: bytes, length: int = KEY_BYTES) -> bytes:
+    return HKDF(SHA256(), length, salt=None, info=purpose).derive(secret_key.encode())
 
 
 def installation_key(data_dir: Path) -> str:

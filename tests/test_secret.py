@@ -33,6 +33,26 @@ def test_a_secret_moved_to_another_owner_does_not_open() -> None:
         vault.decrypt(vault.encrypt(b"x", "ep_1"), "ep_2")
 
 
+def test_a_name_is_the_same_always_and_tells_nothing_of_its_neighbours() -> None:
+    vault = Vault(KEY)
+    names = [vault.conceal(number.to_bytes(8, "big"), "dlv_") for number in range(50)]
+    assert names == [Vault(KEY).conceal(n.to_bytes(8, "big"), "dlv_") for n in range(50)]
+    assert len(set(names)) == len({name[:8] for name in names}) == 50
+    assert all(name.isalnum() and name == name.lower() for name in names)
+    assert [vault.reveal(name, "dlv_") for name in names] == [
+        n.to_bytes(8, "big") for n in range(50)
+    ]
+
+
+def test_a_name_is_known_only_as_it_was_given_out() -> None:
+    vault = Vault(KEY)
+    name = vault.conceal(b"7", "dlv_")
+    for bad in (name.upper(), name + "=", name[:-1], name + "a", "b" + name[1:], "", "é", "\0", " "):
+        assert vault.reveal(bad, "dlv_") is None, bad
+    assert vault.reveal(name, "imp_") is None
+    assert Vault(KEY + "!").reveal(name, "dlv_") is None
+
+
 def test_another_key_does_not_open_it() -> None:
     with pytest.raises(Impossible):
         Vault(KEY + "!").decrypt(Vault(KEY).encrypt(b"x", "ep_1"), "ep_1")

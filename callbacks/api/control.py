@@ -109,6 +109,7 @@ async def send_test(call: Call) -> Attempt:
     await show(call, name)
     async with Attempts(context.vault, context.settings.callbacks) as attempts:
         try:
-            return attempt_view(await trial.send_test(context.pool, attempts, name))
+            row = await trial.send_test(context.pool, attempts, name)
         except trial.UnderWay as problem:
             raise Conflict(str(problem)) from None
+    return attempt_view(row, context.vault)

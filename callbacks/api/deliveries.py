@@ -9,12 +9,14 @@ from typing_extensions import TypedDict
 
 from callbacks import endpoints, resends
 from callbacks.api.endpoints import show
+from indexer.api.concealed import DELIVERY, conceal, reveal
 from indexer.api.delivery import DONE, LIVE, Delivery, delivery_view
 from indexer.api.errors import Conflict, Problem, missing
 from indexer.api.operation import Call, Routes
-from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
 from indexer.model import format_time
+from indexer.secret import Vault
 
 MAX_ATTEMPTS: Final = 500  # shown of a delivery, the newest
 
@@ -70,10 +72,11 @@ async def list_deliveries(call: Call, query: DeliveryQuery) -> Page[Delivery]:
     async with call.context.pool.acquire() as connection, _snapshot(connection):
         for statement in _tables(query.state):
             statement.where("d.endpoint = ?", name)
-            text = statement.page(query, "d.created_at", "d.id", bigint)
+            text = statement.page(query, "d.created_at", "d.id", int)
             rows += await connection.fetch(text, *statement.arguments)
     rows.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
-    return page(rows, query, "id", delivery_view)
+    vault = call.context.vault
+    return page(rows, query, "id", lambda row: delivery_view(row, vault))
 
 
 def _tables(state: State | None) -> list[Statement]:
@@ -90,12 +93,13 @@ def _tables(state: State | None) -> list[Statement]:
 @routes.operation("GET", "/v1/deliveries/{id}", needs="read", answer=DeliveryHistory)
 async def get_delivery(call: Call) -> DeliveryHistory:
     """Show one delivery with its attempts, the first of them first."""
+    vault = call.context.vault
     async with call.context.pool.acquire() as connection, _snapshot(connection):
         row = await _find(call, connection)
         attempts = await connection.fetch(_ATTEMPTS, row["id"], MAX_ATTEMPTS)
     return {
-        **delivery_view(row),
-        "attempts": [attempt_view(attempt) for attempt in reversed(attempts)],
+        **delivery_view(row, vault),
+        "attempts": [attempt_view(attempt, vault) for attempt in reversed(attempts)],
     }
 
 
@@ -117,7 +121,7 @@ async def resend_delivery(call: Call) -> Delivery:
         await resends.send_now(connection, row["id"])
     else:
         await resends.send_again(connection, row["endpoint"], [row["event"]])
-    return delivery_view(await _find(call, connection))
+    return delivery_view(await _find(call, connection), call.context.vault)
 
 
 def _snapshot(connection: asyncpg.Connection) -> Any:
@@ -127,12 +131,8 @@ def _snapshot(connection: asyncpg.Connection) -> Any:
 
 async def _find(call: Call, connection: asyncpg.Connection) -> Any:
     """The row of the delivery in the path. 404 if the caller has none."""
-    try:
-        number = bigint(call.path["id"])
-    except ValueError:
-        raise missing("delivery", call.path["id"]) from None
-    account = call.account
-    for statement in _tables(None):
+    number, account = reveal(call.context.vault, DELIVERY, call.path["id"]), call.account
+    for statement in _tables(None) if number is not None else ():
         statement.where("d.id = ?", number)
         if account is not None:
             statement.where("v.account = ?", account)
@@ -142,9 +142,9 @@ async def _find(call: Call, connection: asyncpg.Connection) -> Any:
     raise missing("delivery", call.path["id"])
 
 
-def attempt_view(row: Any) -> Attempt:
+def attempt_view(row: Any, vault: Vault) -> Attempt:
     return {
-        "delivery": str(row["delivery"]),
+        "delivery": conceal(vault, DELIVERY, row["delivery"]),
         "number": row["number"],
         "at": format_time(row["at"]),
         "charged": row["charged"],

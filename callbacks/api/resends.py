@@ -10,12 +10,14 @@ from typing_extensions import TypedDict
 
 from callbacks import resends
 from callbacks.api.endpoints import locked, show
+from indexer.api.concealed import RESEND, conceal, reveal
 from indexer.api.errors import missing
 from indexer.api.inputs import Body, Instant
 from indexer.api.operation import Call, Routes
-from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
 from indexer.model import format_time
+from indexer.secret import Vault
 
 routes = Routes("Deliveries")
 
@@ -78,26 +80,23 @@ async def list_resends(call: Call, query: PageQuery) -> Page[Resend]:
     """List the ranges that are not done yet, newest first."""
     statement = Statement("select * from resend")
     statement.where("endpoint = ?", (await show(call, call.path["id"]))["id"])
-    text = statement.page(query, "created_at", "id", bigint)
+    text = statement.page(query, "created_at", "id", int)
     rows = await call.context.pool.fetch(text, *statement.arguments)
-    return page(rows, query, "id", _resend)
+    return page(rows, query, "id", lambda row: _resend(row, call.context.vault))
 
 
 @routes.operation("DELETE", "/v1/endpoints/{id}/resends/{resend}", needs="write", answer=NoneType)
 async def cancel_resend(call: Call) -> None:
     """Cancel a range: what is not on its way yet is not sent again."""
     await locked(call)
-    try:
-        number = bigint(call.path["resend"])
-    except ValueError:
-        raise missing("resend", call.path["resend"]) from None
-    if not await resends.cancel(await call.begin(), call.path["id"], number):
+    number = reveal(call.context.vault, RESEND, call.path["resend"])
+    if number is None or not await resends.cancel(await call.begin(), call.path["id"], number):
         raise missing("resend", call.path["resend"])
 
 
-def _resend(row: Any) -> Resend:
+def _resend(row: Any, vault: Vault) -> Resend:
     return {
-        "id": str(row["id"]),
+        "id": conceal(vault, RESEND, row["id"]),
         "since": format_time(row["since"]),
         "until": format_time(row["until"]),
         "states": row["states"],

@@ -12,7 +12,7 @@ from indexer.api.context import Context
 from indexer.api.errors import missing
 from indexer.api.inputs import MAX_HEIGHT, Body, FilterText, Text, bad_field, refusal
 from indexer.api.operation import Call, Routes
-from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
 from indexer.chains import Codec
 from indexer.coverage import NewAddress, register_addresses, remove_address
@@ -24,7 +24,7 @@ MAX_ADDRESS_TEXT: Final = 128  # characters; the longest text form has 90
 # `scanned_to`: its coverage is read up to here; from `active_from` on the follower reads.
 _ADDRESSES: Final = """
     select w.network, w.address, w.reference, w.role, w.state, w.covered_from, w.active_from,
-           w.created_at, w.id::text as key,
+           w.created_at, w.id,
            coalesce((select min(greatest(s.next, w.covered_from)) from scan s
                       where s.network = w.network and s.state = 'open'
                         and s.last >= w.covered_from and s.next < w.active_from),
@@ -121,9 +121,9 @@ async def list_addresses(call: Call, query: AddressQuery) -> Page[WatchedAddress
         statement.where("w.account = ?", account)
     if query.reference is not None:
         statement.where("w.reference = ?", query.reference)
-    text = statement.page(query, "w.created_at", "w.id", bigint)
+    text = statement.page(query, "w.created_at", "w.id", int)
     rows = await context.pool.fetch(text, *statement.arguments)
-    return page(rows, query, "key", lambda row: _address(row, context))
+    return page(rows, query, "id", lambda row: _address(row, context))
 
 
 @routes.operation("GET", "/v1/addresses/{network}/{address}", needs="read", answer=WatchedAddress)

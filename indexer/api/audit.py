@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from indexer.api.inputs import FilterText, Instant
 from indexer.api.operation import Call, Routes
-from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
 from indexer.model import format_time
 
@@ -48,7 +48,7 @@ async def list_audit(call: Call, query: AuditQuery) -> Page[Change]:
     ):
         if value is not None:
             statement.where(condition, value)
-    text = statement.page(query, "at", "id", bigint)
+    text = statement.page(query, "at", "id", int)
     rows = await call.context.pool.fetch(text, *statement.arguments)
     return page(rows, query, "id", _change)
 

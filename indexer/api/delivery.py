@@ -6,8 +6,10 @@ from typing import Any, Final, Literal
 
 from typing_extensions import TypedDict
 
+from indexer.api.concealed import DELIVERY, conceal
 from indexer.api.shapes import Time, optional_time
 from indexer.model import format_time
+from indexer.secret import Vault
 
 
 class Delivery(TypedDict):
@@ -48,9 +50,9 @@ DONE: Final = """
 """
 
 
-def delivery_view(row: Any) -> Delivery:
+def delivery_view(row: Any, vault: Vault) -> Delivery:
     return {
-        "id": str(row["id"]),
+        "id": conceal(vault, DELIVERY, row["id"]),
         "endpoint": row["endpoint"],
         "event": row["event"],
         "type": row["type"],

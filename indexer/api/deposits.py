@@ -126,7 +126,7 @@ async def get_deposit(call: Call) -> DepositHistory:
     return {
         **_deposit(row, coins, context),
         "events": [event_view(event) for event in events],
-        "deliveries": [delivery_view(delivery) for delivery in deliveries],
+        "deliveries": [delivery_view(delivery, context.vault) for delivery in deliveries],
     }
 
 

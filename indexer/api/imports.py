@@ -10,10 +10,12 @@ import asyncpg
 from aiohttp import web
 from typing_extensions import TypedDict
 
+from indexer.api.concealed import IMPORT, conceal
+from indexer.api.context import Context
 from indexer.api.errors import Problem
 from indexer.api.inputs import FilterText, Query
 from indexer.api.operation import Call, Routes
-from indexer.api.pages import Page, PageQuery, Statement, bigint, page
+from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
 from indexer.bulk import LINES, Spool, TooBad
 from indexer.coverage import Registered, register_addresses
@@ -81,7 +83,7 @@ async def import_addresses(call: Call, query: ImportQuery) -> Imported:
         # With the addresses themselves: it is done when they show.
         await progress.say(await call.begin(), "done", spool.rows, spool.rows)
     return {
-        "id": str(progress.id),
+        "id": conceal(context.vault, IMPORT, progress.id),
         "created": done.created,
         "existing": done.existing,
         "coveredFrom": done.covered_from if spool.rows else None,
@@ -132,17 +134,17 @@ async def _register(
 )
 async def list_imports(call: Call, query: PageQuery) -> Page[Import]:
     """List imports and how far each is, newest first."""
-    statement = Statement("select *, id::text as key from address_import")
+    statement = Statement("select * from address_import")
     if (account := call.account) is not None:
         statement.where("account = ?", account)
-    text = statement.page(query, "created_at", "id", bigint)
+    text = statement.page(query, "created_at", "id", int)
     rows = await call.context.pool.fetch(text, *statement.arguments)
-    return page(rows, query, "key", _import)
+    return page(rows, query, "id", lambda row: _import(row, call.context))
 
 
-def _import(row: Any) -> Import:
+def _import(row: Any, context: Context) -> Import:
     return {
-        "id": row["key"],
+        "id": conceal(context.vault, IMPORT, row["id"]),
         "network": row["network"],
         "state": row["state"],
         "rows": row["rows"],

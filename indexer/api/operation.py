@@ -22,6 +22,7 @@ from indexer.api.context import Context, context_of
 from indexer.api.errors import Problem, dump, reply_dumped
 from indexer.api.idempotency import Idempotency
 from indexer.api.inputs import Body, Query, read_body, read_query
+from indexer.api.pages import PageQuery, sealed, unsealed
 
 CREATED: Final = 201
 SWITCHED: Final = 101  # its handler answers on a socket; `answer` is then what a message holds
@@ -128,6 +129,9 @@ class Operation:
             raise Problem(403, f"this needs a key with the scope {self.needs!r}")
         query = Query() if self.needs is None else read_query(request, self.query)
         account = None if self.needs is None else await request_account(request, query.account)
+        vault, of = context_of(request).vault, f"{account or ''} {request.path}"
+        if isinstance(query, PageQuery):
+            query = unsealed(query, vault, of)
         taken: BaseModel = query
         if self.has_body and self.takes is not None:
             given = request.body_exists or self.needs_body
@@ -142,6 +146,8 @@ class Operation:
             answer = await (self.run(call) if self.takes is None else self.run(call, taken))
             if isinstance(answer, web.StreamResponse):
                 return answer
+            if isinstance(query, PageQuery):
+                answer = sealed(answer, vault, of)
             body = b"" if answer is None else dump(answer)
             if call.connection is not None:
                 await journal.record(call.connection, call)

@@ -1,8 +1,11 @@
-"""Lists: newest first in pages, with an opaque cursor that stays true while rows arrive."""
+"""Lists: newest first in pages, with a cursor that stays true while rows arrive.
+
+A cursor is sealed for its list and its account: nobody can make one up, read how many rows others
+have in it, or use another's.
+"""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
@@ -12,6 +15,7 @@ from typing_extensions import TypedDict
 
 from indexer.api.inputs import Query
 from indexer.model import Refused
+from indexer.secret import Vault
 
 DEFAULT_LIMIT: Final = 100  # rows of a page
 MAX_LIMIT: Final = 1000
@@ -61,10 +65,12 @@ class Statement:
     ) -> str:
         """The text, for one row more than the page has: so it is known whether another follows.
 
-        `parse` makes a value of the tie-breaker `key` from a cursor's text, or raises ValueError.
+        `parse` makes a value of the tie-breaker `key` from a cursor's text.
         """
         if query.cursor is not None:
-            self.where(f"({created_at}, {key}) < (?, ?)", *decode_cursor(query.cursor, parse))
+            micros, text = query.cursor.split(",", 1)
+            moment = EPOCH + timedelta(microseconds=int(micros))
+            self.where(f"({created_at}, {key}) < (?, ?)", moment, parse(text))
         self.arguments.append(query.limit + 1)
         order = f"order by {created_at} desc, {key} desc limit ${len(self.arguments)}"
         return f"{self.text} {order}"
@@ -72,33 +78,26 @@ class Statement:
 
 def page(rows: Sequence[Any], query: PageQuery, key: str, render: Callable[[Any], R]) -> Page[R]:
     """The reply of a list whose rows have `created_at` and the tie-breaker `key`."""
-    shown = rows[: query.limit]
-    more = len(rows) > query.limit
-    cursor = encode_cursor(shown[-1]["created_at"], shown[-1][key]) if more else None
+    shown, cursor = rows[: query.limit], None
+    if len(rows) > query.limit:
+        micros = (shown[-1]["created_at"] - EPOCH) // timedelta(microseconds=1)
+        cursor = f"{micros},{shown[-1][key]}"
     return {"items": [render(row) for row in shown], "nextCursor": cursor}
 
 
-def encode_cursor(created_at: datetime, key: str) -> str:
-    micros = (created_at - EPOCH) // timedelta(microseconds=1)
-    return base64.urlsafe_b64encode(f"{micros},{key}".encode()).decode().rstrip("=")
+def unsealed(query: PageQuery, vault: Vault, of: str) -> PageQuery:
+    """With its cursor as the list made it; Refused if that was not given out for the list `of`."""
+    if query.cursor is None:
+        return query
+    cursor = vault.reveal(query.cursor, of)
+    if cursor is None:
+        raise Refused("the cursor is not one that this list gave out")
+    return query.model_copy(update={"cursor": cursor.decode()})
 
 
-def decode_cursor(cursor: str, parse: Callable[[str], Any] = str) -> tuple[datetime, Any]:
-    """Refused unless it is one of ours."""
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        micros, key = base64.b64decode(padded, b"-_", validate=True).decode().split(",", 1)
-        moment = EPOCH + timedelta(microseconds=int(micros))
-        if not key or not key.isprintable() or encode_cursor(moment, key) != cursor:
-            raise ValueError
-        return moment, parse(key)
-    except (ValueError, OverflowError):
-        raise Refused("the cursor is not one that this list gave out") from None
-
-
-def bigint(text: str) -> int:
-    """A tie-breaker that the database numbers itself."""
-    number = int(text)
-    if not 0 <= number <= MAX_BIGINT:
-        raise ValueError
-    return number
+def sealed(answer: Page[R], vault: Vault, of: str) -> Page[R]:
+    """As it is given out."""
+    cursor = answer["nextCursor"]
+    if cursor is None:
+        return answer
+    return {"items": answer["items"], "nextCursor": vault.conceal(cursor.encode(), of)}

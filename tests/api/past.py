@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from indexer.api.concealed import DELIVERY, conceal, reveal
 from tests import callback_rows as rows
 from tests.api.world import Caller, World
 
@@ -26,6 +27,18 @@ async def happen(world: World, deposits: int, events: int = 1) -> list[str]:
         await rows.history(world.pool, number, events, account="alice")
         for number in range(first, first + deposits)
     ]
+
+
+def named(world: World, number: int) -> str:
+    """The id that the delivery of this number has for callers."""
+    return conceal(world.context.vault, DELIVERY, number)
+
+
+def numbered(world: World, shown_id: str) -> int:
+    """The number that the delivery of this id has in the database."""
+    number = reveal(world.context.vault, DELIVERY, shown_id)
+    assert number is not None, shown_id
+    return number
 
 
 async def states(world: World) -> list[tuple[str, str | None]]:

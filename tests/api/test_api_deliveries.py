@@ -14,12 +14,12 @@ import pytest
 from callbacks import resends
 from indexer.model import format_time
 from tests import callback_rows as rows
-from tests.api.past import endpoint, happen, states
+from tests.api.past import endpoint, happen, named, numbered, states
 from tests.api.world import Caller, World, address
 from tests.callback_runs import dispatching, hurried, settled
 from tests.harness.receiver import Receiver, receiver
 
-NOBODYS: Final = ["0", "999", "x", "-1", "9223372036854775808", "1.0"]
+NOBODYS: Final = ["1", "x", "dlv_", "dlv_1", "dlv_" + "a" * 39, "imp_" + "a" * 39]
 
 
 @asynccontextmanager
@@ -44,8 +44,8 @@ async def end(world: World, state: str, *sequences: int) -> None:
     )
 
 
-async def ids(world: World, path: str, **query: str) -> list[int]:
-    return [int(each["id"]) for each in await world.alice.pages(f"{path}/deliveries", **query)]
+async def ids(world: World, path: str, **query: str) -> list[str]:
+    return [each["id"] for each in await world.alice.pages(f"{path}/deliveries", **query)]
 
 
 # ---------------------------------------------------------------------------- lists and one
@@ -60,7 +60,7 @@ async def test_deliveries_are_listed_newest_first_whether_they_live_or_not(world
     await end(world, "cancelled", 3)
     listed = await world.alice.pages(f"{path}/deliveries", limit=5)
     assert len(listed) == 12
-    times = [(each["createdAt"], int(each["id"])) for each in listed]
+    times = [(each["createdAt"], numbered(world, each["id"])) for each in listed]
     assert times == sorted(times, reverse=True)
     assert {each["endpoint"] for each in listed} == {path[14:]}
     for state, sequence in (("delivered", 1), ("exhausted", 2), ("cancelled", 3), ("pending", 4)):
@@ -103,7 +103,7 @@ async def test_a_delivery_shows_each_of_its_attempts(world: World) -> None:
                 await asyncio.sleep(0.01)
             await world.pool.execute("update delivery set due_at = clock()")
             [done] = await settled(world.pool)
-        shown = (await world.alice.get(f"/v1/deliveries/{done['id']}")).body
+        shown = (await world.alice.get(f"/v1/deliveries/{named(world, done['id'])}")).body
     assert (shown["state"], shown["chargedAttempts"], shown["lastStatus"]) == ("delivered", 2, 204)
     first, second = shown["attempts"]
     assert (first["number"], first["status"], first["error"]) == (1, 500, "status")
@@ -118,6 +118,7 @@ async def test_a_delivery_shows_each_of_its_attempts(world: World) -> None:
 async def test_a_delivery_that_is_not_there_is_not_found(world: World, number: str) -> None:
     for method, path in (("GET", "/v1/deliveries/{}"), ("POST", "/v1/deliveries/{}/resend")):
         assert (await world.alice.ask(method, path.format(number))).status == 404
+        assert (await world.alice.ask(method, path.format(named(world, 999)))).status == 404
 
 
 async def test_another_accounts_deliveries_are_not_there(world: World) -> None:
@@ -135,7 +136,7 @@ async def test_another_accounts_deliveries_are_not_there(world: World) -> None:
         ("GET", "resends", None),
         ("POST", "resend", since),
         ("POST", "resend", {**since, "dryRun": True}),
-        ("DELETE", "resends/1", None),
+        ("DELETE", "resends/rsd_x", None),
     ):
         assert (await world.bob.ask(method, f"{path}/{action}", body)).status == 404
     assert await states(world) == [("delivered", "delivered"), ("pending", None)]
@@ -149,14 +150,16 @@ async def test_a_finished_delivery_is_sent_again_with_its_id_and_bytes(world: Wo
         await happen(world, 1, 2)
         async with dispatching(world.pool, world.context.vault):
             first, second = await settled(world.pool)
-            again = await world.alice.post(f"/v1/deliveries/{first['id']}/resend", None)
-            assert (again.status, again.body["id"]) == (200, str(first["id"]))
+            again = await world.alice.post(
+                f"/v1/deliveries/{named(world, first['id'])}/resend", None
+            )
+            assert (again.status, again.body["id"]) == (200, named(world, first["id"]))
             assert (again.body["state"], again.body["chargedAttempts"]) == ("pending", 0)
             done = await settled(world.pool)
         assert [row["id"] for row in done] == [first["id"], second["id"]]
         before, _, after = made.requests
         assert (before.id, before.body) == (after.id, after.body)
-        shown = (await world.alice.get(f"/v1/deliveries/{first['id']}")).body
+        shown = (await world.alice.get(f"/v1/deliveries/{named(world, first['id'])}")).body
         assert [each["number"] for each in shown["attempts"]] == [1, 2]
 
 
@@ -172,7 +175,7 @@ async def test_bytes_of_any_kind_are_the_same_on_every_attempt_and_resend(world:
         async with dispatching(world.pool, world.context.vault), hurried(world.pool):
             [done] = await settled(world.pool)
             for _ in range(3):
-                await world.alice.post(f"/v1/deliveries/{done['id']}/resend", None)
+                await world.alice.post(f"/v1/deliveries/{named(world, done['id'])}/resend", None)
                 await settled(world.pool)
             await resend(world.alice, path, since)
             await resends.feed(world.pool)
