@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from itertools import pairwise
 from typing import Final, TypeAlias
 
 import pytest
 
-from indexer.chains import NATIVE, Block, Chain, Header, Transfer
+from indexer.chains import NATIVE, Block, Chain, Header, Holding, Transfer
 from indexer.model import Refused, Unavailable
 from tests.evm_samples import Watching
 from tests.harness.bitcoind import programs, running
 from tests.harness.subjects import Interrupted, Subject, evm, real_utxo, simulated_utxo, tron
+from tests.proofs import shown, verify
 
 FIRST: Final = 12  # blocks that each chain is given, every other with a payment
 UNITS: Final = 123_456
@@ -230,7 +232,9 @@ async def test_a_node_that_goes_away_is_unavailable(opening: Open) -> None:
         await subject.mine(FIRST)
         await subject.adapter.connect()
     try:
-        for ask in (subject.adapter.tip, subject.adapter.connect):
+        transfer = Transfer(bytes(32), NATIVE, subject.alice, 0, 1, None)
+        proof = partial(subject.adapter.proof, 1, bytes(32), transfer)
+        for ask in (subject.adapter.tip, subject.adapter.connect, proof):
             with pytest.raises(Unavailable):
                 await ask()
         with pytest.raises(Unavailable):
@@ -248,8 +252,8 @@ async def test_what_the_codec_writes_it_reads(subject: Subject) -> None:
     assert codec.format_asset(NATIVE) == "native"
     if subject.asset != NATIVE:
         assert codec.parse_asset(codec.format_asset(subject.asset)) == subject.asset
-    shown = codec.format_address(subject.alice)
-    for wrong in (*subject.foreign, "", " ", shown[:-1], shown + "1", shown[:-1] + "ö", "x" * 999):
+    text = codec.format_address(subject.alice)
+    for wrong in (*subject.foreign, "", " ", text[:-1], text + "1", text[:-1] + "ö", "x" * 999):
         with pytest.raises(Refused):
             codec.parse_address(wrong)
     for wrong in ("", "0x", codec.format_hash(value)[:-1], "native", "g" * 64):
@@ -263,3 +267,39 @@ async def test_what_the_codec_writes_it_reads(subject: Subject) -> None:
 async def test_what_is_no_token_is_refused(subject: Subject) -> None:
     with pytest.raises(Refused):
         await subject.adapter.token(subject.alice[:20])
+
+
+@pytest.mark.pitfall("P79")
+async def test_a_stranger_can_check_that_a_transfer_is_in_its_block(subject: Subject) -> None:
+    adapter, hashes, amounts = subject.adapter, await subject.hashes(), set()
+    found = await paid(subject, 1, len(hashes) - 1)
+    for block, transfer in [(block, each) for block, some in found.items() for each in some]:
+        proof = await adapter.proof(hashes.index(block), block, transfer)
+        verify(shown(adapter.codec, hashes.index(block), block, transfer, proof))
+        amounts.add(proof.amount)
+    assert amounts == {subject.family != "tron"}  # a token, there
+
+
+async def test_what_no_node_has_is_not_proved(subject: Subject) -> None:
+    hashes = await subject.hashes()
+    (block, [transfer, *_]) = next(
+        each for each in (await paid(subject, 1, len(hashes) - 1)).items() if each[1]
+    )
+    height = hashes.index(block)
+    another = (height - 1, hashes[height - 1])
+    for at, name in ((height, bytes(31) + b"\1"), (len(hashes) + 9, b"\7" * 32), another):
+        with pytest.raises(Refused, match="no node gives"):
+            await subject.adapter.proof(at, name, transfer)
+
+
+async def test_balances_agree_or_can_t_be_asked(subject: Subject) -> None:
+    await subject.pay(UNITS, times=2)
+    await subject.mine()
+    height = await top(subject)
+    (block,) = await read(subject.adapter, height, height)
+    holdings = [Holding(block, subject.asset, subject.alice)]
+    if subject.family == "evm":
+        assert await subject.adapter.balances_agree(holdings) == [True]
+    else:
+        with pytest.raises(Refused):
+            await subject.adapter.balances_agree(holdings)

@@ -209,3 +209,35 @@ def test_two_keys_at_one_provider_are_told_apart() -> None:
 
     health = Endpoints(twins, check, lambda: 0.0).health()
     assert [each.name for each in health] == ["http://p:1", "http://p:1#2"]
+
+
+class Known:
+    """What some endpoints know of something."""
+
+    def __init__(self, world: World, **known: str) -> None:
+        self.asked: list[Endpoint] = []
+        self._world = world
+        self._known = {f"http://{name}:1": what for name, what in known.items()}
+
+    async def ask(self, endpoint: Endpoint) -> str | None:
+        self.asked.append(endpoint)
+        await self._world.work(endpoint)
+        return self._known.get(endpoint.name)
+
+
+async def test_each_is_asked_until_one_has_a_result(world: World) -> None:
+    known = Known(world, b="beta", c="gamma")
+    assert await world.endpoints.at_each(known.ask) == "beta"
+    assert known.asked == [A, B]
+    assert world.endpoints.followed is A
+    assert {health.error for health in world.endpoints.health()} == {
+        None
+    }  # to know not is no fault
+
+
+async def test_none_is_a_result_of_those_that_answer(world: World) -> None:
+    world.broken = {A, C}
+    assert await world.endpoints.at_each(Known(world, a="alpha").ask) is None
+    world.broken = {A, B, C}
+    with pytest.raises(Unavailable, match=r"failed.*failed.*failed"):
+        await world.endpoints.at_each(Known(world, a="alpha").ask)
