@@ -35,6 +35,7 @@ from tests.evm_samples import Watching
 from tests.proofs import protobuf, shown, verify
 from tests.test_tron_proof import DERIVED, EXACT, UNKNOWN_FIELDS
 from tests.test_tron_proof import recorded as tron_recorded
+from tests.tron_samples import pays, sealed
 
 Paid: TypeAlias = tuple[bytes, int]
 
@@ -179,6 +180,16 @@ def test_of_a_tron_token_the_transaction_alone_is_proved(chain_fixtures: Path, n
         proof = tron_proved(block, Transfer(tx, b"\x70" * 20, b"\xa1" * 20, 0, 5, None))
         verify(proof)
         assert (proof["proves"], proof["evidence"]["position"]) == ("transaction", at)
+
+
+@pytest.mark.pitfall("P67")
+@pytest.mark.parametrize("result", ["OUT_OF_ENERGY", "DEFAULT"])
+def test_a_tron_transaction_that_does_not_say_it_succeeded_shows_no_amount(result: str) -> None:
+    block = msgspec.convert(sealed(pays(1), pays(2, result=result)).json, TronBlock)
+    for at, proves in enumerate(("amount", "transaction")):
+        tx = bytes.fromhex(block.transactions[at].txID)
+        order = read_order(prove(block).transactions[at].raw, tx)
+        assert tron_proved(block, tron_transfer(tx, order))["proves"] == proves
 
 
 @pytest.mark.pitfall("P80")
