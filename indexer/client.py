@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from indexer.api.coins import CoinCreated, CoinView
     from indexer.api.deposits import Deposit, DepositHistory
     from indexer.api.imports import Imported
+    from indexer.api.proofs import DepositProof
     from indexer.api.shapes import Event
     from indexer.api.totals import Total
     from indexer.api.wallets import CreatedWallet, WalletAddress
@@ -180,6 +181,10 @@ class Client:
 
     async def deposit(self, deposit: str) -> DepositHistory:
         return cast("DepositHistory", await self.request("GET", f"/v1/deposits/{deposit}"))
+
+    async def proof(self, deposit: str) -> DepositProof:
+        """Evidence that anybody can check; the README says how."""
+        return cast("DepositProof", await self.request("GET", f"/v1/deposits/{deposit}/proof"))
 
     async def release(self, deposit: str, note: str | None = None) -> Deposit:
         body = {} if note is None else {"note": note}

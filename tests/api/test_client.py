@@ -13,6 +13,7 @@ from aiohttp import web
 
 from indexer import client
 from indexer.api.errors import Handler
+from indexer.chains.evidence import Branch, Proof, TreeEvidence
 from indexer.client import ATTEMPTS, ApiError, Client
 from tests.api.registered import TETHER
 from tests.api.world import CODEC, HEIGHT, USDT, World, address
@@ -44,6 +45,8 @@ async def test_from_a_registration_to_its_deposits(
     await world.pay(1, address(2), ONE)
     [found] = [deposit async for deposit in alice.deposits(status="detected")]
     assert (await alice.deposit(found["id"]))["events"][0]["type"] == "deposit.detected"
+    world.proof = Proof(TreeEvidence(b"\1", Branch(b"\2", 0, [])), amount=True)
+    assert (await alice.proof(found["id"]))["evidence"]["header"] == "01"
     assert [event["position"] async for event in alice.events(after=0)] == [1]
     [eth] = [total for total in await alice.totals() if total["coin"] == "eth"]
     assert eth["detected"] == "1.000000000000000000"
