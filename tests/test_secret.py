@@ -47,7 +47,8 @@ def test_a_name_is_the_same_always_and_tells_nothing_of_its_neighbours() -> None
 def test_a_name_is_known_only_as_it_was_given_out() -> None:
     vault = Vault(KEY)
     name = vault.conceal(b"7", "dlv_")
-    for bad in (name.upper(), name + "=", name[:-1], name + "a", "b" + name[1:], "", "é", "\0", " "):
+    altered = (name.upper(), name + "=", name[:-1], name + "a", "b" + name[1:])
+    for bad in (*altered, "", "é", "\0", " "):
         assert vault.reveal(bad, "dlv_") is None, bad
     assert vault.reveal(name, "imp_") is None
     assert Vault(KEY + "!").reveal(name, "dlv_") is None
