@@ -49,7 +49,6 @@ class Vault:
         except InvalidTag:
             raise Impossible(f"the stored secret of {bound_to} does not open") from None
 
-
     def conceal(self, plain: bytes, bound_to: str) -> str:
         """A name to give out, a-z and 2-7: it tells of `plain` whether two are the same, no more.
 

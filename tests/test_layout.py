@@ -31,7 +31,16 @@ FOUNDATION: Final = {
 # … and its routes also what all routes share, which is none of the indexer's resources.
 ROUTING: Final = {
     f"indexer.api.{name}"
-    for name in ("context", "delivery", "errors", "inputs", "operation", "pages", "shapes")
+    for name in (
+        "concealed",
+        "context",
+        "delivery",
+        "errors",
+        "inputs",
+        "operation",
+        "pages",
+        "shapes",
+    )
 }
 CHAIN_LIBRARIES: Final = {"web3", "tronpy", "bitcoinrpc", "zmq"}
 INPUT_OUTPUT: Final = {"aiohttp", "asyncio", "asyncpg", "os", "pathlib", "socket", "structlog"}
