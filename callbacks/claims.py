@@ -93,7 +93,7 @@ async def due(pool: asyncpg.Pool) -> list[Due]:
 # both) makes the check safe.
 _FREE: Final = "(d.leased_until is null or d.leased_until <= (select clock()))"
 _FIRST: Final = """
-    (d.resent or not exists (
+    (d.resent or d.sequence = 1 or not exists (
         select from delivery earlier
          where earlier.endpoint = d.endpoint and earlier.deposit = d.deposit
            and earlier.sequence < d.sequence and not earlier.resent))

@@ -198,6 +198,18 @@ async def pause(connection: asyncpg.Connection, endpoint: str, reason: str | Non
     )
 
 
+# What the operator was told of stays known: the recovery will be told, too.
+_BEGIN_ANEW: Final = """
+    with untold as (
+        delete from endpoint_health where endpoint = $1 and told = 0
+    )
+    update endpoint_health
+       set failures = 0, faults = 0, failing_since = null, open_until = null, open_seconds = null,
+           probed = null, room = null, paused_until = null
+     where endpoint = $1 and told > 0
+"""
+
+
 async def resume(connection: asyncpg.Connection, endpoint: str) -> None:
     """Send again, and forget how it fared."""
     await connection.execute(
@@ -207,7 +219,7 @@ async def resume(connection: asyncpg.Connection, endpoint: str) -> None:
         """,
         endpoint,
     )
-    await connection.execute("delete from endpoint_health where endpoint = $1", endpoint)
+    await connection.execute(_BEGIN_ANEW, endpoint)
     await bell.ring(connection, [endpoint])
 
 

@@ -69,15 +69,16 @@ _SETTLE: Final = """
             select state is null and charged and followed and answered >= $17 as superseded) s
     ), gone as (
         delete from delivery d using mine where d.id = mine.id and mine.ended
-        returning d.*
+        returning d.id, d.endpoint, d.event, d.deposit, d.sequence, d.created_at, mine.superseded,
+                  mine.state, mine.reason, mine.number, mine.attempts, mine.error, mine.status
     ), done as (
         insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
                                    attempts, last_error, last_status, created_at)
-        select id, gone.endpoint, gone.event, gone.deposit, gone.sequence,
-               (case when superseded then 'exhausted' else mine.state end)::delivery_state,
-               case when superseded then 'superseded' else mine.reason end, number, mine.attempts,
-               error, status, gone.created_at
-          from gone join mine using (id)
+        select id, endpoint, event, deposit, sequence,
+               (case when superseded then 'exhausted' else state end)::delivery_state,
+               case when superseded then 'superseded' else reason end, number, attempts, error,
+               status, created_at
+          from gone
     ), retried as (
         update delivery d
            set due_at = greatest(d.due_at, clock() + make_interval(secs => mine.wait)),

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from callbacks import checkups
+from callbacks import checkups, endpoints
 from callbacks.answer import Answer
 from callbacks.checkups import Checkup
 from callbacks.health import FAULTS, End, Report
@@ -205,6 +205,27 @@ async def test_the_operators_endpoint_hears_of_failing_disabled_and_recovered(
         ("endpoint disabled", "warning", name),
     ]
     assert "secret-path" not in f"{news}{logs}"
+
+
+async def test_after_a_resume_nothing_is_held_against_it_and_its_recovery_is_told(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    name = await shop(pool, vault)
+    operator, _ = await rows.endpoint(pool, vault, "https://ops.example/", account=None)
+    await failing(pool, name, "120 hours")
+    await record(pool, name, *[End.FAULT] * FAULTS)
+    assert await pool.fetchval("select state from endpoint where id = $1", name) == "disabled"
+    async with pool.acquire() as connection, connection.transaction():
+        await endpoints.resume(connection, name)
+    found = await record(pool, name, End.FAULT)
+    assert found is not None
+    assert (found.stopped, found.told, found.health.failures) == (False, [], 1)
+    await record(pool, name, End.DELIVERED)
+    assert await health(pool, name) is None
+    assert [each["type"] for each in await told(pool, operator)] == [
+        "endpoint.disabled",
+        "endpoint.recovered",
+    ]
 
 
 async def test_news_of_endpoints_is_in_nobodys_feed(pool: asyncpg.Pool, vault: Vault) -> None:

@@ -225,7 +225,7 @@ def _endpoint(row: Any, context: Context) -> Endpoint:
 
 
 def _health(row: Any) -> Health | None:
-    if row["failures"] is None:
+    if not row["failures"]:
         return None
     return {
         "failures": row["failures"],
