@@ -75,6 +75,7 @@ async def test_only_admins_decide(world: World, held: str) -> None:
     assert await events(world) == ["deposit.held"]
 
 
+@pytest.mark.pitfall("P115")
 async def test_sums_are_exact_and_by_state(world: World, held: str) -> None:
     for number, units in enumerate((1, 10**18 - 1, 7), start=2):
         await world.pay(number, address(1), units)

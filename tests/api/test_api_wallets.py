@@ -57,12 +57,18 @@ async def test_many_at_once_leave_no_gap_and_share_no_address(world: World) -> N
     assert len({address for _, _, address in by_name}) == 20
 
 
-async def test_a_deposit_to_a_derived_address_names_its_reference(world: World) -> None:
-    given = await derive(world, await wallet(world), "order-9")
+@pytest.mark.pitfall("P118")
+async def test_equal_payments_are_told_apart_by_their_addresses(world: World) -> None:
+    made = await wallet(world)
+    one, two = [await derive(world, made, name) for name in ("order-1", "order-2")]
     await world.activate("ethereum")
-    await world.pay(1, given["address"], 5)
-    [deposit] = await world.alice.pages("/v1/deposits")
-    assert (deposit["reference"], deposit["toAddress"]) == ("order-9", given["address"])
+    for number, given in enumerate((one, two, one)):
+        await world.pay(number, given["address"], 5)
+    paid = await world.alice.pages("/v1/deposits")
+    assert sorted(deposit["reference"] for deposit in paid) == ["order-1", "order-1", "order-2"]
+    assert {(d["reference"], d["toAddress"]) for d in paid} == {
+        (given["reference"], given["address"]) for given in (one, two)
+    }
 
 
 async def test_a_wallet_is_its_accounts_own(world: World) -> None:
