@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import orjson
 
@@ -23,8 +22,7 @@ ATTEMPT_SECONDS: Final = 15.0  # wall clock of one attempt
 REMEMBERED: Final = 4096  # URLs in parsed form, and secrets in opened form
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """All that an attempt sends, and where."""
 
     endpoint: str

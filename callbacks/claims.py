@@ -9,7 +9,6 @@ skipped, so that no two statements can wait for each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
@@ -21,8 +20,7 @@ from callbacks.metrics import CLAIM_SECONDS
 from callbacks.statements import fetch
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A delivery that this process may send until its lease ends."""
 
     id: int
@@ -34,8 +32,7 @@ class Claim:
     ailing: bool = False  # its endpoint fared ill lately
 
 
-@dataclass(frozen=True, slots=True)
-class Lot:
+class Lot(NamedTuple):
     """What one claim took of an endpoint, and how it is to be sent."""
 
     endpoint: str
@@ -53,8 +50,7 @@ class Due(NamedTuple):
     late: float  # seconds since its oldest has been due
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """What this process could send to an endpoint."""
 
     busy: int  # deliveries that it has in hand
@@ -88,6 +84,8 @@ async def due(pool: asyncpg.Pool) -> list[Due]:
     return [Due(*row) for row in await fetch(pool, _DUE)]
 
 
+# A lease that a crash of the server forgets costs a repetition: claims don't wait for the disk.
+_UNSYNCED: Final = "set_config('synchronous_commit', 'off', true)"
 # A delivery is free while nobody's lease is on it. It waits for no other, or is its deposit's
 # first: that a later event can't be committed before an earlier one (the deposit's row is locked by
 # both) makes the check safe.
@@ -98,7 +96,7 @@ _FIRST: Final = """
          where earlier.endpoint = d.endpoint and earlier.deposit = d.deposit
            and earlier.sequence < d.sequence and not earlier.resent))
 """
-_LEASE: Final = """
+_LEASE: Final = f"""
     leased as (
         update delivery d
            set lease_token = $1, leased_until = clock() + make_interval(secs => $2)
@@ -110,8 +108,9 @@ _LEASE: Final = """
       from leased
       join asked on asked.endpoint = leased.endpoint
       join event v on v.id = leased.event
+     cross join {_UNSYNCED}
      order by leased.endpoint, leased.id
-"""
+"""  # noqa: S608
 # Those that sign, the newest first.
 SECRETS: Final = """
     array(select s.secret from endpoint_secret s

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from callbacks.answer import Answer
 
@@ -45,8 +45,7 @@ class Notice(Enum):
     RECOVERED = "endpoint.recovered"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One attempt's word about its endpoint."""
 
     endpoint: str

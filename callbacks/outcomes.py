@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import structlog
@@ -19,8 +18,7 @@ ANSWERS: Final = 5  # failures with one, after which a delivery gives way to a l
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of one attempt. `wait` is set where another is to follow: then `state` is None."""
 
     claim: Claim
@@ -32,8 +30,7 @@ class Outcome:
     charged: bool = True  # whether it is one of the delivery's 14 attempts
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """How a delivery stands after its outcome was taken; `state` None: it will be tried again."""
 
     state: str | None
