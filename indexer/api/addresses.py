@@ -27,6 +27,7 @@ _ADDRESSES: Final = """
            w.created_at, w.id,
            coalesce((select min(greatest(s.next, w.covered_from)) from scan s
                       where s.network = w.network and s.state = 'open'
+                        and (s.version = w.changed_version or s.account = w.account)
                         and s.last >= w.covered_from and s.next < w.active_from),
                     w.active_from) - 1 as scanned_to
       from watched_address w
@@ -111,14 +112,17 @@ def _parse(codec: Codec, given: list[NewWatchedAddress]) -> list[NewAddress]:
 async def list_addresses(call: Call, query: AddressQuery) -> Page[WatchedAddress]:
     """List watched addresses, newest first."""
     context, account = call.context, call.account
-    networks = list(context.codecs)
-    if query.network is not None:
-        context.codec(query.network)
-        networks = [query.network]
     statement = Statement(_ADDRESSES)
-    statement.where("w.state <> 'removed' and w.network = any (?::text[])", networks)
+    statement.where("w.state <> 'removed'")
+    if query.network is None:
+        statement.where("w.network = any (?::text[])", list(context.codecs))
+    else:
+        context.codec(query.network)
+        statement.where("w.network = ?", query.network)
     if account is not None:
         statement.where("w.account = ?", account)
+    elif query.network or query.reference:  # their indexes begin with the account
+        statement.where("w.account = any (array(select id from account))")
     if query.reference is not None:
         statement.where("w.reference = ?", query.reference)
     text = statement.page(query, "w.created_at", "w.id", int)

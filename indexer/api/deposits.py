@@ -61,31 +61,41 @@ async def list_deposits(call: Call, query: DepositQuery) -> Page[Deposit]:
 
 def _filtered(context: Context, query: DepositQuery, account: str | None) -> Statement:
     statement = Statement(_DEPOSITS)
-    codecs: Mapping[str, Codec] = context.codecs
-    if query.network is not None:
-        codecs = {query.network: context.codec(query.network)}
-    statement.where("d.network = any (?::text[])", list(codecs))
+    _on_networks(statement, context, query)
+    filters = {"d.coin": query.coin, "d.reference": query.reference, "d.state": query.status}
+    if account is not None:
+        statement.where("d.account = ?", account)
+    elif query.network or any(filters.values()):  # their indexes begin with the account
+        statement.where("d.account = any (array(select id from account))")
     for condition, value in (
-        ("d.account = ?", account),
-        ("d.coin = ?", query.coin),
-        ("d.reference = ?", query.reference),
-        ("d.state = ?", query.status),
+        *((f"{column} = ?", value) for column, value in filters.items()),
         ("d.created_at >= ?", query.since),
         ("d.created_at < ?", query.until),
     ):
         if value is not None:
             statement.where(condition, value)
-    if query.address is not None:
-        keys = _keys(codecs, query.address, lambda codec: codec.parse_address)
-        statement.where(_BY_ADDRESS, list(keys), list(keys.values()))
-    if query.transaction_hash is not None:
-        keys = _keys(codecs, query.transaction_hash, lambda codec: codec.parse_hash)
-        statement.where(_BY_HASH, list(keys), list(keys.values()))
     return statement
 
 
-_BY_ADDRESS: Final = "(d.network, d.address) in (select * from unnest(?::text[], ?::bytea[]))"
-_BY_HASH: Final = "(d.network, d.tx) in (select * from unnest(?::text[], ?::bytea[]))"
+def _on_networks(statement: Statement, context: Context, query: DepositQuery) -> None:
+    """The network that is asked for, or all; an address or a hash may be other bytes on each."""
+    codecs: Mapping[str, Codec] = context.codecs
+    if query.network is not None:
+        codecs = {query.network: context.codec(query.network)}
+    bytes_of = {}
+    if query.address is not None:
+        bytes_of["address"] = _keys(codecs, query.address, lambda codec: codec.parse_address)
+    if query.transaction_hash is not None:
+        bytes_of["tx"] = _keys(codecs, query.transaction_hash, lambda codec: codec.parse_hash)
+    if not bytes_of and query.network is None:
+        statement.where("d.network = any (?::text[])", list(codecs))
+        return
+    networks = [name for name in codecs if all(name in keys for keys in bytes_of.values())]
+    if not networks:
+        statement.where("false")
+    condition = " and ".join(f"d.{column} = ?" for column in ("network", *bytes_of))
+    for network in networks:
+        statement.either(condition, network, *(keys[network] for keys in bytes_of.values()))
 
 
 def _keys(

@@ -6,7 +6,7 @@ have in it, or use another's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -20,6 +20,7 @@ from indexer.secret import Vault
 DEFAULT_LIMIT: Final = 100  # rows of a page
 MAX_LIMIT: Final = 1000
 MAX_CURSOR: Final = 512  # characters
+CURSOR_CHARS: Final = 48  # what is sealed as one: microseconds and a number or an id
 MAX_BIGINT: Final = 2**63 - 1
 R = TypeVar("R")
 
@@ -46,19 +47,24 @@ class Statement:
     def __init__(self, select: str) -> None:
         self._select = select
         self._conditions: list[str] = []
+        self._alternatives: list[str] = []
         self.arguments: list[Any] = []
 
     def where(self, condition: str, *values: Any) -> None:
         """`condition` has one `?` for each value."""
-        for value in values:
-            self.arguments.append(value)
-            condition = condition.replace("?", f"${len(self.arguments)}", 1)
-        self._conditions.append(condition)
+        self._conditions.append(self._numbered(condition, values))
+
+    def either(self, condition: str, *values: Any) -> None:
+        """The same, where one of several will do; no row may meet two of them.
+
+        A page takes the newest of each and merges them: of every one there is an index in that
+        order, of all together there is none.
+        """
+        self._alternatives.append(self._numbered(condition, values))
 
     @property
     def text(self) -> str:
-        where = ["where", " and ".join(self._conditions)] if self._conditions else []
-        return " ".join([self._select, *where])
+        return self._where(self._conditions)
 
     def page(
         self, query: PageQuery, created_at: str, key: str, parse: Callable[[str], Any] = str
@@ -73,7 +79,22 @@ class Statement:
             self.where(f"({created_at}, {key}) < (?, ?)", moment, parse(text))
         self.arguments.append(query.limit + 1)
         order = f"order by {created_at} desc, {key} desc limit ${len(self.arguments)}"
-        return f"{self.text} {order}"
+        if len(self._alternatives) < 2:
+            return f"{self._where([*self._conditions, *self._alternatives])} {order}"
+        parts = " union all ".join(
+            f"({self._where([*self._conditions, each])} {order})" for each in self._alternatives
+        )
+        return " ".join(["select * from", f"({parts})", key.partition(".")[0], order])
+
+    def _numbered(self, condition: str, values: Iterable[Any]) -> str:
+        for value in values:
+            self.arguments.append(value)
+            condition = condition.replace("?", f"${len(self.arguments)}", 1)
+        return condition
+
+    def _where(self, conditions: Sequence[str]) -> str:
+        where = ["where", " and ".join(conditions)] if conditions else []
+        return " ".join([self._select, *where])
 
 
 def page(rows: Sequence[Any], query: PageQuery, key: str, render: Callable[[Any], R]) -> Page[R]:
@@ -92,7 +113,7 @@ def unsealed(query: PageQuery, vault: Vault, of: str) -> PageQuery:
     cursor = vault.reveal(query.cursor, of)
     if cursor is None:
         raise Refused("the cursor is not one that this list gave out")
-    return query.model_copy(update={"cursor": cursor.decode()})
+    return query.model_copy(update={"cursor": cursor.decode().rstrip()})
 
 
 def sealed(answer: Page[R], vault: Vault, of: str) -> Page[R]:
@@ -100,4 +121,5 @@ def sealed(answer: Page[R], vault: Vault, of: str) -> Page[R]:
     cursor = answer["nextCursor"]
     if cursor is None:
         return answer
-    return {"items": answer["items"], "nextCursor": vault.conceal(cursor.encode(), of)}
+    padded = cursor.ljust(CURSOR_CHARS)  # or its length would tell how long a number is
+    return {"items": answer["items"], "nextCursor": vault.conceal(padded.encode(), of)}

@@ -185,6 +185,19 @@ async def test_deposits_of_one_instant_are_each_on_one_page(paid: World) -> None
     assert len(ids) == len(set(ids)) == 10
 
 
+async def test_an_address_on_several_networks_has_one_list_in_one_order(paid: World) -> None:
+    for number in range(1, 8):
+        network = "bsc" if number % 3 else "ethereum"
+        await paid.pay(number, address(2), ONE, network=network, height=HEIGHT + number)
+    newest_first = [item["id"] for item in await found(paid.alice)]
+    assert len(newest_first) == 7
+    pages = await paid.alice.pages("/v1/deposits", address=address(2), limit=2)
+    assert [item["id"] for item in pages] == newest_first
+    one = tx_hash("bsc", 4)
+    assert len(await found(paid.alice, address=address(2), transactionHash=one)) == 1
+    assert await found(paid.alice, address=address(1), transactionHash=one) == []
+
+
 async def test_one_deposit_with_its_events_and_deliveries(paid: World) -> None:
     await paid.pool.execute(
         "insert into endpoint (id, account, url) values ('ep_1', 'alice', 'https://a.example')"
