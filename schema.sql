@@ -256,6 +256,8 @@ create table scan (
     last        bigint not null,
     next        bigint not null,  -- everything from first to next - 1 is read
     state       scan_state not null default 'open',
+    version     bigint,  -- for what was activated with this watch_version
+    account     text references account,  -- for addresses of its own whose fromBlock it lowered
     created_at  timestamptz not null default clock(),
     check (first <= last and next between first and last + 1),
     check ((state = 'done') = (next = last + 1))

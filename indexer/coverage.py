@@ -131,7 +131,7 @@ async def _register_again(
     lowered = [r for r in rows if r["state"] == "active" and r["covered_from"] < r["before"]]
     if lowered:
         first, last = min(r["covered_from"] for r in lowered), max(r["before"] for r in lowered) - 1
-        await queue_scan(connection, network, first, last)
+        await queue_scan(connection, network, first, last, account=account)
     return _Again(
         revived=sum(r["removed"] for r in rows),
         covered_from={r["address"]: r["covered_from"] for r in rows},
@@ -218,7 +218,7 @@ async def activate(connection: asyncpg.Connection, network: str) -> int:
             for row in await connection.fetch(statement, network, cursor.height + 1, version)
         ]
         if covered:
-            await queue_scan(connection, network, min(covered), cursor.height)
+            await queue_scan(connection, network, min(covered), cursor.height, version=version)
         return len(covered)
 
 
@@ -247,14 +247,31 @@ _ACTIVATE_COINS: Final = """
 """
 
 
-async def queue_scan(connection: asyncpg.Connection, network: str, first: int, last: int) -> None:
-    """Have first..last read again; nothing where the range is empty."""
+async def queue_scan(
+    connection: asyncpg.Connection,
+    network: str,
+    first: int,
+    last: int,
+    *,
+    version: int | None = None,
+    account: str | None = None,
+) -> None:
+    """Have first..last read again; nothing where the range is empty.
+
+    `version`, `account`: for what was activated with it, or for whose addresses. Nobody else sees
+    how far it is.
+    """
     if first <= last:
         await connection.execute(
-            "insert into scan (network, first, last, next) values ($1, $2, $3, $2)",
+            """
+            insert into scan (network, first, last, next, version, account)
+            values ($1, $2, $3, $2, $4, $5)
+            """,
             network,
             first,
             last,
+            version,
+            account,
         )
 
 
