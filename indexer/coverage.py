@@ -16,7 +16,7 @@ import asyncpg
 from indexer import cursors
 from indexer.model import Refused, Unavailable
 
-ACTIVATED_AT_ONCE: Final = 50_000  # addresses that one transaction turns active
+ACTIVATED_AT_ONCE: Final = 5_000  # addresses that one transaction turns active, coins too
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ async def remove_address(
 
 
 async def activate(connection: asyncpg.Connection, network: str) -> int:
-    """Turn pending addresses and coins active at the cursor; returns how many.
+    """Turn pending addresses and coins active at the cursor, so many at once; returns how many.
 
     Pending ones are found by their state, never by an id: a registration may commit long after
     the ones that were numbered behind it. What a registration is touching right now is left for
@@ -215,7 +215,9 @@ async def activate(connection: asyncpg.Connection, network: str) -> int:
         covered = [
             row["covered_from"]
             for statement in (_ACTIVATE_ADDRESSES, _ACTIVATE_COINS)
-            for row in await connection.fetch(statement, network, cursor.height + 1, version)
+            for row in await connection.fetch(
+                statement, network, cursor.height + 1, version, ACTIVATED_AT_ONCE
+            )
         ]
         if covered:
             await queue_scan(connection, network, min(covered), cursor.height, version=version)
@@ -233,16 +235,16 @@ async def _anything_pending(connection: asyncpg.Connection, network: str) -> boo
     return found
 
 
-_ACTIVATE_ADDRESSES: Final = f"""
+_ACTIVATE_ADDRESSES: Final = """
     update watched_address set state = 'active', active_from = $2, changed_version = $3
      where id in (select id from watched_address where network = $1 and state = 'pending'
-                   limit {ACTIVATED_AT_ONCE} for update skip locked)
+                   limit $4 for update skip locked)
     returning covered_from
-"""  # noqa: S608
+"""
 _ACTIVATE_COINS: Final = """
     update coin set state = 'active', active_from = $2, changed_version = $3
      where id in (select id from coin where network = $1 and state = 'pending'
-                     for update skip locked)
+                   limit $4 for update skip locked)
     returning covered_from
 """
 

@@ -39,6 +39,7 @@ BATCH_SECONDS: Final = 0.5  # how long a batch waits for its next block
 SPAN_BLOCKS: Final = 10_000  # blocks that one pipeline fetches before the tip is asked again
 BEHIND_BLOCKS: Final = 5  # more than that behind the head is `catching_up`
 FINALIZED_SECONDS: Final = 2.0  # between two questions for the finalized block
+ACTIVATION_SECONDS: Final = 0.5  # of a step, before blocks have their turn again
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Follower:
         self.head: int | None = None
         self.lag: int | None = None  # blocks between our cursor and the head, as last seen
         self.reason: str | None = None  # why it is forked or halted
+        self.activating = False  # more was registered than a step turns active
         self._rules = rules
         self._chain = chain
         self._pool = pool
@@ -95,7 +97,7 @@ class Follower:
         again) and the database's own failures; the cursor stands where it stood.
         """
         async with self._pool.acquire() as connection:
-            await coverage.activate(connection, self.network)
+            self.activating = await self._activate(connection)
             cursor = await cursors.read(connection, self.network)
             if cursor is None:
                 raise Impossible(f"{self.network} has no cursor")
@@ -107,6 +109,13 @@ class Follower:
         except BaseException:
             await self.close()
             raise
+
+    async def _activate(self, connection: asyncpg.Connection) -> bool:
+        """Turn what was registered active for a while; whether there is more of it."""
+        until = monotonic() + ACTIVATION_SECONDS
+        while (some := await coverage.activate(connection, self.network)) and monotonic() < until:
+            pass
+        return some > 0
 
     async def close(self) -> None:
         """Stop fetching ahead."""

@@ -91,7 +91,8 @@ class Network:
                 return STANDBY_SECONDS
             outcome = await follower.step()
             await self._tell(follower, outcome)
-            if outcome not in (Outcome.EXTENDED, Outcome.REORGANISED):
+            busy = outcome in (Outcome.EXTENDED, Outcome.REORGANISED) or follower.activating
+            if not busy:
                 await hints.wait(self._settings.poll_interval)
             return 0.0
 

@@ -217,6 +217,25 @@ async def test_what_another_process_activates_while_blocks_are_fetched_is_matche
     assert await amounts(world) == [1]
 
 
+async def test_blocks_go_on_between_the_parts_of_what_many_registered(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.follower.ACTIVATION_SECONDS", 0.0)
+    monkeypatch.setattr("indexer.coverage.ACTIVATED_AT_ONCE", 3)
+    world = await World.begin(pool)
+    for key in ADDRESSES:
+        await world.register("alice", key)
+    seen = []
+    for number in range(4):
+        world.chain.mine(payment(number, *((key, 1) for key in ADDRESSES)))
+        assert await world.step() is Outcome.EXTENDED
+        active = await pool.fetchval("select count(*) from watched_address where state = 'active'")
+        seen.append((active, world.follower.activating))
+    assert seen == [(3, True), (6, True), (8, True), (8, False)]
+    await world.settle()
+    assert await pool.fetchval("select count(*) from deposit") == 4 * len(ADDRESSES)
+
+
 async def test_a_token_is_not_credited_below_its_own_coverage(pool: asyncpg.Pool) -> None:
     world = await World.begin(pool)
     await advance(world, 3, payment(1, (ALICE, 1), asset=TOKEN))

@@ -99,7 +99,8 @@ async def following(
             await _register(connection, network.family, watched)
             if callback_url is not None:
                 await _register_endpoints(connection, callback_url)
-            await coverage.activate(connection, NETWORK)
+            while await coverage.activate(connection, NETWORK):
+                pass
             await watch.refresh(connection)
         follower = Follower(NETWORK, network, chain, pool, watch)
         try:
