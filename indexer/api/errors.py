@@ -145,7 +145,11 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
 def _request_id(request: web.Request) -> str:
     """The caller's own, if it is one, so that both sides' logs can be laid side by side."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _REQUEST_ID.fullmatch(given) else new_request_id()
+
+
+def new_request_id() -> str:
+    return secrets.token_hex(8)
 
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:

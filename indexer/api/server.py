@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
 import ssl
 from collections.abc import Iterable
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from indexer.api import (
     accounts,
@@ -36,23 +35,12 @@ from indexer.api.errors import answer_errors
 from indexer.api.inputs import MAX_BODY
 from indexer.api.limits import LIMITS, Limits
 from indexer.api.operation import Operation, Routes
+from indexer.api.protocol import Protocol
 from indexer.model import Refused
 
 SHUTDOWN_SECONDS: Final = 15.0  # in which requests in hand may finish
-KEEP_ALIVE_SECONDS: Final = 75.0
-# Of a request's first line: six filters of MAX_QUERY_TEXT characters, each of four bytes in %XX.
-MAX_LINE: Final = 64 * 1024
 BACKLOG: Final = 512  # connections that wait to be accepted
 
-
-def _is_no_parse_error(record: logging.LogRecord) -> bool:
-    """Requests that are not even HTTP: their sender's fault, and what they quote may be a key."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
-http_log = logging.getLogger(__name__)
-http_log.addFilter(_is_no_parse_error)
 
 RESOURCES: Final = (
     accounts,
@@ -113,36 +101,33 @@ class Server:
     def __init__(self, context: Context, added: Iterable[Routes | web.RouteTableDef] = ()) -> None:
         self._settings = context.settings.api
         self._tls = tls_context(self._settings.tls_cert, self._settings.tls_key)
-        self._runner = web.AppRunner(
-            build(context, added),
-            logger=http_log,
-            access_log=None,  # answer_errors writes a line a request
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            max_line_size=MAX_LINE,
-        )
+        self._runner = web.AppRunner(build(context, added), shutdown_timeout=SHUTDOWN_SECONDS)
+        self._socket: asyncio.Server | None = None
 
     async def start(self) -> str:
         """Listen; returns the URL. Refused if the address can't be had."""
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            self._settings.host,
-            self._settings.port,
-            ssl_context=self._tls,
-            backlog=BACKLOG,
-        )
+        manager = self._runner.server
+        assert manager is not None
         try:
-            await site.start()
+            self._socket = await asyncio.get_running_loop().create_server(
+                lambda: Protocol(manager),
+                self._settings.host,
+                self._settings.port,
+                ssl=self._tls,
+                backlog=BACKLOG,
+            )
         except OSError as error:
             await self._runner.cleanup()
             number = error.errno or 0  # negative: the name does not resolve
             reason = os.strerror(number) if number > 0 else error.strerror
             raise Refused(f"can't listen on {self._settings.listen}: {reason}") from None
-        port = self._runner.addresses[0][1]
+        port = self._socket.sockets[0].getsockname()[1]
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         return f"{'https' if self._tls else 'http'}://{host}:{port}"
 
     async def stop(self) -> None:
         """Take no new connection, let requests in hand finish, close."""
+        if self._socket is not None:
+            self._socket.close()
         await self._runner.cleanup()

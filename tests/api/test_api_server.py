@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import ipaddress
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -122,7 +123,7 @@ async def test_a_pair_that_is_none_is_refused_in_a_sentence(
 
 
 async def test_what_is_no_http_is_400_and_no_word_of_it_is_logged(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server = Server(on(world, listen="127.0.0.1:0"))
     port = int((await server.start()).rpartition(":")[2])
@@ -130,13 +131,16 @@ async def test_what_is_no_http_is_400_and_no_word_of_it_is_logged(
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(raw)
         answer = await asyncio.wait_for(reader.read(), ANSWER_SECONDS)
-        assert answer.startswith(b"HTTP/1.0 400 ")
-        assert b"Traceback" not in answer
+        head, _, said = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 400 ")
+        assert b"Content-Type: application/json" in head
+        assert json.loads(said)["code"] == "BAD_REQUEST"
         writer.close()
         await writer.wait_closed()
     await server.stop()
-    assert "dk_" not in caplog.text
-    assert "NONSENSE" not in caplog.text
+    logged = caplog.text + "".join(capsys.readouterr())
+    assert "dk_" not in logged
+    assert "NONSENSE" not in logged
 
 
 async def test_a_request_in_hand_is_answered_before_the_server_ends(

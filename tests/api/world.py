@@ -22,7 +22,8 @@ from indexer import coins, config, coverage, cursors
 from indexer.api import accounts
 from indexer.api.context import Context
 from indexer.api.limits import Limits
-from indexer.api.server import MAX_LINE, build
+from indexer.api.protocol import MAX_LINE
+from indexer.api.server import build
 from indexer.booking import Booking, Found
 from indexer.chains import NATIVE, Header, Token, Transfer
 from indexer.chains.evidence import Proof
