@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Final
@@ -25,10 +26,15 @@ PAGE_HEADERS: Final = {
 }
 
 
+@lru_cache
+def _described(operations: tuple[Operation, ...]) -> bytes:
+    return dump(document(operations, version("depositd")))
+
+
 def routes(operations: Sequence[Operation]) -> web.RouteTableDef:
     """The two routes, for a server of these operations."""
     table = web.RouteTableDef()
-    described = dump(document(operations, version("depositd")))
+    described = _described(tuple(operations))
     page = files("indexer.api").joinpath("docs.html").read_text(encoding="utf-8")
 
     @table.get("/openapi.json")
