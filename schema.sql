@@ -445,9 +445,9 @@ create table endpoint_secret (
 );
 
 -- A live delivery: one event for one endpoint, not sent yet. A claim leases it for a while under a
--- fresh token; an outcome is taken only with that token. No index knows of leases, so that a claim
--- writes none. Finished ones move to delivery_done in the settling statement, so that this table
--- holds nothing but work.
+-- fresh token; an outcome is taken only with that token. No index knows of leases, and each row has
+-- room for another version beside it, so that a claim writes to no index. Finished ones move to
+-- delivery_done in the settling statement, so that this table holds nothing but work.
 create table delivery (
     id           bigint generated always as identity primary key,
     endpoint     text not null references endpoint on delete cascade,
@@ -467,7 +467,7 @@ create table delivery (
     unique (event, endpoint),
     unique (endpoint, deposit, sequence),
     check ((lease_token is null) = (leased_until is null))
-) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+) with (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index on delivery (endpoint, due_at, id);
 create index on delivery (endpoint, created_at, id);
 create index on delivery (endpoint) where resent and attempts = 0;

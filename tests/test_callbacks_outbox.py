@@ -20,7 +20,7 @@ from callbacks.claims import Claim
 from callbacks.outcomes import Outcome
 from indexer.secret import Vault
 from tests import callback_rows as rows
-from tests.callback_runs import claim
+from tests.callback_runs import claim, until
 
 LEASE = 60.0
 
@@ -210,6 +210,24 @@ async def test_a_settled_attempt_leaves_its_row(pool: asyncpg.Pool, vault: Vault
     assert (uncharged["number"], uncharged["charged"], uncharged["status"]) == (2, False, 429)
     [waiting] = await live(pool)
     assert (waiting["requests"], waiting["attempts"]) == (2, 1)
+
+
+async def test_a_claim_writes_to_no_index(pool: asyncpg.Pool, vault: Vault) -> None:
+    """Its rows' new versions stand beside the old ones: an index entry each would cost as much."""
+    await rows.world(pool)
+    await rows.endpoint(pool, vault, "https://shop.example/in", concurrency=64)
+    for number in range(150):
+        await rows.history(pool, number, 1)
+    assert len(await claim(pool, slots=150, per_endpoint=150)) == 150
+
+    async def counted() -> Any:
+        return await pool.fetchrow(
+            "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables "
+            "where relname = 'delivery' and n_tup_upd > 0"
+        )
+
+    updated, in_place = await until(counted)
+    assert (updated, in_place) == (150, 150)
 
 
 async def test_an_outcome_that_the_database_does_not_take_costs_no_other(
