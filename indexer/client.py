@@ -136,7 +136,10 @@ class Client:
     ) -> Imported:
         """Register addresses from a file of CSV or (`application/x-ndjson`) JSON lines."""
         url = self._target("/v1/addresses/import", network=network, callbacks=callbacks)
-        headers = {KEY_HEADER: self._key, "Content-Type": kind}
+        if self._secret is not None and not isinstance(lines, bytes):
+            lines = b"".join([part async for part in lines])  # the signature is of all of it
+        signed = lines if isinstance(lines, bytes) else b""
+        headers = {**self._headers("POST", url, signed), "Content-Type": kind}
         limit = aiohttp.ClientTimeout(total=None)
         async with self._session.post(url, data=lines, headers=headers, timeout=limit) as answer:
             return cast("Imported", await _read(answer))

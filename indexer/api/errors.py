@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import orjson
 import structlog
-from aiohttp import http_exceptions, web
+from aiohttp import HttpVersion10, HttpVersion11, http_exceptions, web
 
 from indexer.database import PASSING, unavailable_database
 from indexer.model import Refused, Unavailable
@@ -154,6 +154,8 @@ def new_request_id() -> str:
 
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
+        if request.version not in (HttpVersion10, HttpVersion11):
+            raise Problem(400, "this server speaks HTTP/1.1")
         if not request.path.isprintable():
             raise Problem(400, "the path has characters that are not text")
         with unavailable_database():
@@ -165,7 +167,7 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Unavailable as trouble:
         refused = _unavailable(request, trouble)
     except web.HTTPException as response:
-        refused = _from_aiohttp(request, response)
+        refused = framework_problem(request, response)
     except (http_exceptions.HttpProcessingError, web.RequestPayloadError):
         refused = Problem(400, "the request's body does not arrive as its headers say")
     except Exception:
@@ -183,7 +185,7 @@ def _unavailable(request: web.Request, trouble: Unavailable) -> Problem:
     return Problem(503, message, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
-def _from_aiohttp(request: web.Request, response: web.HTTPException) -> Problem:
+def framework_problem(request: web.BaseRequest, response: web.HTTPException) -> Problem:
     """The framework's own refusals: no route, another method, a body beyond the limit."""
     if response.status not in CODES:
         return Problem(400, f"the request is not acceptable: {response.reason}")

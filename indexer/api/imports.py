@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import AsyncIterator
 from typing import Any, Final, Literal
 
 import asyncpg
@@ -92,16 +93,9 @@ async def import_addresses(call: Call, query: ImportQuery) -> Imported:
 
 async def _receive(call: Call, spool: Spool, progress: _Progress) -> None:
     """Read and check all of the body. Problem for what is wrong with it."""
-    size, content = 0, call.request.content
+    size = 0
     try:
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_SECONDS):
-                    data = await content.readany()
-            except TimeoutError:
-                raise Problem(400, f"nothing came for {IDLE_SECONDS:.0f} s") from None
-            if not data:
-                break
+        async for data in _pieces(call.request):
             size += len(data)
             if size > MAX_BYTES:
                 raise Problem(413, f"a file has {MAX_BYTES} bytes at most")
@@ -120,6 +114,19 @@ async def _register(
     created = existing = covered_from = 0
     connection = await call.begin()
     for chunk in spool.chunks(CHUNK):
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it comes; whole where it was read before, to verify its signature."""
+    if request.content.at_eof():
+        yield await request.read()
+    while not request.content.at_eof():
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                data = await request.content.readany()
+        except TimeoutError:
+            raise Problem(400, f"nothing came for {IDLE_SECONDS:.0f} s") from None
+        yield data
+
+
         done = await register_addresses(
             connection, query.network, account, chunk, silent=not query.callbacks
         )

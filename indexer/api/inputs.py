@@ -30,6 +30,8 @@ from indexer.api.errors import Problem, shown
 from indexer.model import Refused
 
 MAX_BODY: Final = 8 * 1024 * 1024  # bytes; 10,000 addresses with long references need about 5 MiB
+JSON: Final = ("application/json",)
+ENCODINGS: Final = ("identity", "gzip", "deflate")
 MAX_NUMBER_DIGITS: Final = 200  # characters of a JSON number; 2^256 has 78
 MAX_EXPONENT: Final = 200  # powers of ten that a JSON number may be written with
 BODY_SECONDS: Final = 30.0  # in which a body must arrive
@@ -127,13 +129,26 @@ class Query(BaseModel):
 
 async def read_body(request: web.Request, model: type[M]) -> M:
     """The body as `model`; a Problem (400, 413, 415) that names everything wrong with it."""
-    if request.content_type != "application/json":
-        raise Problem(415, "the body must be JSON, with Content-Type: application/json")
+    check_kind(request, JSON)
     return _validate(model, parse_json(await read_raw(request)))
 
 
+def check_kind(request: web.Request, kinds: Sequence[str]) -> None:
+    """Problem (415) for a body that is of none of the `kinds`, or packed as we can't read."""
+    if request.content_type not in kinds:
+        raise Problem(415, f"the body must be {' or '.join(kinds)}: say so in Content-Type")
+    encoding = request.headers.get("Content-Encoding", "identity")
+    if encoding.lower() not in ENCODINGS:
+        raise Problem(415, f"Content-Encoding must be {' or '.join(ENCODINGS)}")
+
+
 async def read_raw(request: web.Request) -> bytes:
-    """The body's bytes, which can be read again. Problem (400) if they don't arrive in time."""
+    """The body's bytes, which can be read again.
+
+    Problem (400, 413) if they don't arrive in time, or are too many.
+    """
+    if (request.content_length or 0) > MAX_BODY:
+        raise Problem(413, f"a body has {MAX_BODY} bytes at most")
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

@@ -21,7 +21,7 @@ from indexer.api.auth import PRINCIPAL, Principal, Scope, request_account
 from indexer.api.context import Context, context_of
 from indexer.api.errors import Problem, dump, reply_dumped
 from indexer.api.idempotency import Idempotency
-from indexer.api.inputs import Body, Query, read_body, read_query
+from indexer.api.inputs import Body, Query, check_kind, read_body, read_query
 from indexer.api.pages import PageQuery, sealed, unsealed
 
 CREATED: Final = 201
@@ -136,8 +136,8 @@ class Operation:
         if self.has_body and self.takes is not None:
             given = request.body_exists or self.needs_body
             taken = await read_body(request, self.takes) if given else self.takes()
-        if self.streams and request.content_type not in self.streams:
-            raise Problem(415, f"the body must be one of: {', '.join(self.streams)}")
+        if self.streams:
+            check_kind(request, self.streams)
         idempotency = await Idempotency.of(request) if self.creates else None
         if idempotency is not None and (kept := await idempotency.kept(context_of(request).pool)):
             return kept.response()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from indexer.api.errors import REQUEST_ID_HEADER, Problem, new_request_id
+from indexer.api.errors import REQUEST_ID_HEADER, Problem, framework_problem, new_request_id
 
 KEEP_ALIVE_SECONDS: Final = 75.0  # that a connection may be silent, before its first request too
 # Of a request's first line: six filters of MAX_QUERY_TEXT characters, each of four bytes in %XX.
@@ -28,6 +28,14 @@ class Protocol(web.RequestHandler):
 
     def __init__(self, manager: web.Server) -> None:
         super().__init__(manager, loop=get_running_loop(), **LIMITS)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """What the framework refuses before a handler is found is refused in our form."""
+        if isinstance(resp, web.HTTPException):
+            resp = framework_problem(request, resp).answer(enveloped=False)
+        return await super().finish_response(request, resp, start_time)
 
     def handle_error(
         self,

@@ -118,6 +118,13 @@ async def test_requests_are_signed_where_the_key_asks_for_it(world: World) -> No
         assert (await api.watch("ethereum", [address(1)]))["created"] == 1
         assert [a["address"] async for a in api.addresses(reference="naïve &c")] == []
         assert [a["address"] async for a in api.addresses()] == [address(1)]
+
+        async def streamed() -> AsyncIterator[bytes]:
+            for number in (1, 2, 3):
+                yield f"{address(number)}\n".encode()
+
+        done = await api.import_addresses("ethereum", streamed())
+        assert (done["created"], done["existing"]) == (2, 1)
     async with Client(world.alice.base, made["key"]) as unsigned:
         with pytest.raises(ApiError, match="X-Signature"):
             await unsigned.networks()
