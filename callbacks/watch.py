@@ -1,4 +1,4 @@
-"""Watches over what slows the outbox down: old snapshots in the database.
+"""Watches over the outbox: deliveries that are late, and old snapshots, which slow claims down.
 
 What a transaction that stays open can still see is not tidied up, and every claim steps over it.
 """
@@ -10,6 +10,7 @@ from typing import Final
 import asyncpg
 import structlog
 
+from callbacks import claims
 from callbacks.metrics import OLDEST_SNAPSHOT_SECONDS
 
 WARN_SECONDS: Final = 60.0
@@ -29,7 +30,11 @@ _OLDEST: Final = """
 
 
 async def look(pool: asyncpg.Pool) -> None:
-    """Warn of a transaction that has been open for WARN_SECONDS."""
+    """Warn of what has been open, or due, for WARN_SECONDS."""
+    due = await claims.due(pool)
+    if due and due[0].late > WARN_SECONDS:
+        first = due[0]
+        log.warning("deliveries late", endpoint=first.endpoint, seconds=round(first.late))
     row = await pool.fetchrow(_OLDEST)
     seconds = 0.0 if row is None else row["seconds"]
     OLDEST_SNAPSHOT_SECONDS.set(seconds)
