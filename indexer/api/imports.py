@@ -108,12 +108,6 @@ async def _receive(call: Call, spool: Spool, progress: _Progress) -> None:
         raise Problem(400, str(bad), details=lines) from None
 
 
-async def _register(
-    call: Call, account: str, query: ImportQuery, spool: Spool, progress: _Progress
-) -> Registered:
-    created = existing = covered_from = 0
-    connection = await call.begin()
-    for chunk in spool.chunks(CHUNK):
 async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
     """The body as it comes; whole where it was read before, to verify its signature."""
     if request.content.at_eof():
@@ -127,6 +121,12 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
         yield data
 
 
+async def _register(
+    call: Call, account: str, query: ImportQuery, spool: Spool, progress: _Progress
+) -> Registered:
+    created = existing = covered_from = 0
+    connection = await call.begin()
+    for chunk in spool.chunks(CHUNK):
         done = await register_addresses(
             connection, query.network, account, chunk, silent=not query.callbacks
         )
