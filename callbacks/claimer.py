@@ -98,7 +98,7 @@ class Claimer:
             return
         due = [each for each in await claims.due(self._pool) if self._members.own(each.endpoint)]
         self._asked.update((each.endpoint, each.probe) for each in due)
-        OLDEST_DUE_SECONDS.set(max((each.late for each in due), default=0.0))
+        OLDEST_DUE_SECONDS.set(max((each.late for each in due if not each.probe), default=0.0))
         now = time.monotonic()
         self._next_poll = now + max(self._poll_seconds, (now - start) / POLL_SHARE)
 

@@ -31,7 +31,7 @@ _OLDEST: Final = """
 
 async def look(pool: asyncpg.Pool) -> None:
     """Warn of what has been open, or due, for WARN_SECONDS."""
-    due = await claims.due(pool)
+    due = [each for each in await claims.due(pool) if not each.probe]
     if due and due[0].late > WARN_SECONDS:
         first = due[0]
         log.warning("deliveries late", endpoint=first.endpoint, seconds=round(first.late))

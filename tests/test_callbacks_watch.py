@@ -54,3 +54,8 @@ async def test_a_delivery_that_stays_due_raises_the_alarm_unless_it_is_held(
     assert await late(pool) == [(name, 90)]
     await pool.execute("update endpoint set state = 'paused'")
     assert await late(pool) == []
+    await pool.execute("update endpoint set state = 'active'")
+    await pool.execute(
+        "insert into endpoint_health (endpoint, open_until) values ($1, clock())", name
+    )
+    assert await late(pool) == []
