@@ -112,8 +112,8 @@ def reply_dumped(
 
 
 def shown(text: str) -> str:
-    """A caller's text as an error may repeat it: not long, and nothing but characters."""
-    return text[:MAX_SHOWN].encode("utf-8", "replace").decode()
+    """A caller's text as an error may repeat it: not long, and nothing but what can be seen."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:MAX_SHOWN])
 
 
 def missing(what: str, name: str) -> Absent:

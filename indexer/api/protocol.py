@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
 
 from indexer.api.errors import REQUEST_ID_HEADER, Problem, framework_problem, new_request_id
 
@@ -17,6 +19,7 @@ MAX_LINE: Final = 64 * 1024
 LIMITS: Final[Mapping[str, Any]] = {
     "keepalive_timeout": KEEP_ALIVE_SECONDS,
     "max_line_size": MAX_LINE,
+    "auto_decompress": False,  # what is packed is refused: it may unpack to anything
     "access_log": None,  # `errors` writes a line a request
 }
 
@@ -28,6 +31,11 @@ class Protocol(web.RequestHandler):
 
     def __init__(self, manager: web.Server) -> None:
         super().__init__(manager, loop=get_running_loop(), **LIMITS)
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Not of a body that breaks off or is not what its head says: its sender's fault."""
+        if not isinstance(more.get("exc_info"), RequestPayloadError | HttpProcessingError):
+            super().log_exception(*args, **more)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -20,6 +19,7 @@ import pytest
 from indexer.api.concealed import DELIVERY, RESEND, conceal
 from indexer.database import connect_pool
 from tests.api.probes import ALL, KEYLESS, PROBES, Probe, ask, filled
+from tests.api.tables import rows
 from tests.api.tenants import ETHER, LISTS, Names, extended_key, furnish
 from tests.api.world import HEIGHT, Answer, World, address, tx_hash
 
@@ -98,21 +98,6 @@ def told(answer: Answer, probe: Probe, names: Names) -> Any:
 
 
 _NEWEST: Final = "select position::text from account where id = $1"
-_TABLES: Final = """
-    select c.relname as name from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'public' and c.relkind in ('r', 'p') and not c.relispartition
-"""
-
-_ROWS: Final = "select (to_jsonb(t) - 'used_at' - 'used_from')::text as row from"
-
-
-async def rows(world: World) -> Counter[tuple[str, str]]:
-    """Every row of every table, but for when a key was used."""
-    found: Counter[tuple[str, str]] = Counter()
-    for table in await world.pool.fetch(_TABLES):
-        for row in await world.pool.fetch(" ".join([_ROWS, table["name"], "t"])):
-            found[table["name"], row["row"]] += 1
-    return found
 
 
 # ---------------------------------------------------------------------------- the tests
@@ -143,7 +128,7 @@ async def test_what_is_another_accounts_is_to_everybody_else_as_if_it_were_not(
     bob = (world.bob, "")
     admin = (world.admin, "account=bob")
     named = (world.bob, "account={account}")  # which his key may not
-    before = await rows(world)
+    before = await rows(world.pool)
     for name, probe in sorted(ALL, key=lambda each: each[1].adds):
         for caller, more in (bob, admin, named):
             if caller is world.admin and name == "POST /v1/accounts":
@@ -154,7 +139,7 @@ async def test_what_is_another_accounts_is_to_everybody_else_as_if_it_were_not(
                 method = name.partition(" ")[0]
                 answers.append(await ask(caller, method, probe, names, filled(more, names)))
                 asked.append(statements.taken())
-            after = await rows(world)
+            after = await rows(world.pool)
             with subtests.test(name, target=probe.target, more=more):
                 one, other = told(answers[0], probe, alices), told(answers[1], probe, ghosts)
                 assert one == other

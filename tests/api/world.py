@@ -22,7 +22,7 @@ from indexer import coins, config, coverage, cursors
 from indexer.api import accounts
 from indexer.api.context import Context
 from indexer.api.limits import Limits
-from indexer.api.protocol import MAX_LINE
+from indexer.api.protocol import LIMITS
 from indexer.api.server import build
 from indexer.booking import Booking, Found
 from indexer.chains import NATIVE, Header, Token, Transfer
@@ -172,7 +172,7 @@ class World:
         )
         unlimited = Limits(rate=100_000.0, guesses=100_000)
         server = TestServer(build(context, ROUTES, unlimited))
-        await server.start_server(max_line_size=MAX_LINE)
+        await server.start_server(**LIMITS)
         session = aiohttp.ClientSession()
         async with session.get(server.make_url("/openapi.json")) as answer:
             documented = Documented(await answer.json())
