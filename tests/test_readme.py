@@ -61,17 +61,22 @@ def request(webhook_id: str, body: bytes, secret: str = SECRET) -> Signed:
 
 
 CONFIRMED: Final = event("deposit.confirmed", id="dep_1", sequence=2)
-# What comes, and what a receiver answers and stores.
-REQUESTS: Final = (
-    (request("evt_1", CONFIRMED), 204, True),
-    (request("evt_1", CONFIRMED), 204, True),  # the statement minds repetitions
-    (request("evt_2", CONFIRMED, new_secret()), 401, False),
-    (Signed(request("evt_3", CONFIRMED).headers, CONFIRMED + b" "), 401, False),
-    (Signed({}, CONFIRMED), 401, False),
-    (request("evt_4", event("endpoint.test")), 204, False),
-)
-ANSWERS: Final = [status for _, status, _ in REQUESTS]
-STORED: Final = [json.loads(signed.body)["data"] for signed, _, stored in REQUESTS if stored]
+
+
+def requests() -> list[tuple[Signed, int, bool]]:
+    """What comes, just signed, and what a receiver answers and whether it stores it."""
+    return [
+        (request("evt_1", CONFIRMED), 204, True),
+        (request("evt_1", CONFIRMED), 204, True),  # the statement minds repetitions
+        (request("evt_2", CONFIRMED, new_secret()), 401, False),
+        (Signed(request("evt_3", CONFIRMED).headers, CONFIRMED + b" "), 401, False),
+        (Signed({}, CONFIRMED), 401, False),
+        (request("evt_4", event("endpoint.test")), 204, False),
+    ]
+
+
+ANSWERS: Final = [status for _, status, _ in requests()]
+STORED: Final = [json.loads(signed.body)["data"] for signed, _, stored in requests() if stored]
 
 
 # ---------------------------------------------------------------------------- the statement
@@ -117,7 +122,7 @@ def python_receiver(
 def test_the_python_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
     stored: list[Any] = []
     receive = python_receiver(monkeypatch, stored.append)
-    assert [receive(dict(signed.headers), signed.body) for signed, _, _ in REQUESTS] == ANSWERS
+    assert [receive(dict(signed.headers), signed.body) for signed, _, _ in requests()] == ANSWERS
     assert stored == STORED
 
 
@@ -128,7 +133,7 @@ def test_a_python_receiver_that_can_not_store_does_not_say_that_it_did(
         raise OSError("the disk is full")
 
     receive = python_receiver(monkeypatch, fail)
-    signed, _, _ = REQUESTS[0]
+    signed, _, _ = requests()[0]
     with pytest.raises(OSError, match="disk"):
         receive(dict(signed.headers), signed.body)
 
@@ -156,7 +161,7 @@ async def test_the_javascript_receiver(tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
     given = [
         {"headers": dict(signed.headers), "body": base64.b64encode(signed.body).decode()}
-        for signed, _, _ in REQUESTS
+        for signed, _, _ in requests()
     ]
     out = await run_node(tmp_path / "run.mjs", json.dumps(given), CALLBACK_SECRET=SECRET)
     assert json.loads(out) == {"answers": ANSWERS, "stored": STORED}
