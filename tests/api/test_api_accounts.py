@@ -18,6 +18,7 @@ SCOPES: Final = {
     ("GET", "/v1/accounts"): "admin",
     ("GET", "/v1/audit"): "admin",
     ("GET", "/v1/totals"): "read",
+    ("GET", "/v1/deposits/{id}/proof"): "read",
     ("POST", "/v1/addresses/import"): "write",
     ("GET", "/v1/addresses/imports"): "read",
     ("POST", "/api/spot/v1/deposit/page"): "read",
