@@ -11,13 +11,21 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
-from indexer.api.errors import REQUEST_ID_HEADER, Problem, framework_problem, new_request_id
+from indexer.api.errors import (
+    ENVELOPED,
+    REQUEST_ID_HEADER,
+    Problem,
+    framework_problem,
+    new_request_id,
+)
 
 KEEP_ALIVE_SECONDS: Final = 75.0  # that a connection may be silent, before its first request too
+LINGER_SECONDS: Final = 2.0  # in which the rest of a body is dropped, so that its answer arrives
 # Of a request's first line: six filters of MAX_QUERY_TEXT characters, each of four bytes in %XX.
 MAX_LINE: Final = 64 * 1024
 LIMITS: Final[Mapping[str, Any]] = {
     "keepalive_timeout": KEEP_ALIVE_SECONDS,
+    "lingering_time": LINGER_SECONDS,
     "max_line_size": MAX_LINE,
     "auto_decompress": False,  # what is packed is refused: it may unpack to anything
     "access_log": None,  # `errors` writes a line a request
@@ -42,7 +50,7 @@ class Protocol(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """What the framework refuses before a handler is found is refused in our form."""
         if isinstance(resp, web.HTTPException):
-            resp = framework_problem(request, resp).answer(enveloped=False)
+            resp = _answer(request, framework_problem(request, resp), new_request_id())
         return await super().finish_response(request, resp, start_time)
 
     def handle_error(
@@ -63,7 +71,12 @@ class Protocol(web.RequestHandler):
         if status >= 500:
             log.error("api_fault", request_id=number, exc_info=exc)
             problem = Problem(500, f"a fault of ours, which the log names as {number}")
-        answer = problem.answer(enveloped=False)
-        answer.headers[REQUEST_ID_HEADER] = number
+        answer = _answer(request, problem, number)
         answer.force_close()
         return answer
+
+
+def _answer(request: web.BaseRequest, problem: Problem, number: str) -> web.Response:
+    answer = problem.answer(enveloped=request.path.startswith(ENVELOPED))
+    answer.headers[REQUEST_ID_HEADER] = number
+    return answer
