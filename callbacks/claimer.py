@@ -73,8 +73,7 @@ class Claimer:
             pause = 0.0
             try:
                 await self._look()
-                await self._claim(stop)
-                if not self._asked or not self._traffic.free:
+                if not await self._claim(stop):
                     pause = max(0.0, self._next_poll - time.monotonic())
             except Unavailable as problem:
                 log.warning("dispatcher waits", error=str(problem))
@@ -102,31 +101,40 @@ class Claimer:
         now = time.monotonic()
         self._next_poll = now + max(self._poll_seconds, (now - start) / POLL_SHARE)
 
-    async def _claim(self, stop: asyncio.Event) -> None:
+    async def _claim(self, stop: asyncio.Event) -> bool:
+        """Whether there was anybody to claim for."""
         wants, probes = self._choose()
+        if not wants and not probes:
+            return False
         lease_ends = time.monotonic() + self._lease_seconds
         lots = await claims.probe(self._pool, probes, self._lease_seconds)
         lots += await claims.claim(self._pool, wants, self._traffic.free, self._lease_seconds)
         if stop.is_set():
             self._unsent = [claim for lot in lots for claim in lot.claims]
-            return
+            return True
         self._traffic.take(lots, lease_ends)
         full = {lot.endpoint for lot in lots if lot.full}
         for endpoint in full.intersection(wants):
             self._traffic.hunger(endpoint, True)
-            if self._traffic.want(endpoint).room:
+            want = self._traffic.want(endpoint)
+            if want is None or want.room:
                 self._asked.setdefault(endpoint, False)  # it had to share: its turn comes again
+        return True
 
     def _choose(self) -> tuple[dict[str, Want], list[str]]:
         """Whose turn it is, to claim and to probe; who has no room says so when it has."""
         wants: dict[str, Want] = {}
         probes: list[str] = []
         most = min(CLAIM_ENDPOINTS, self._traffic.free)
-        while self._asked and len(wants) + len(probes) < most:
-            endpoint = next(iter(self._asked))
+        for endpoint, probe in [*self._asked.items()]:
+            if len(wants) + len(probes) >= most:
+                break
             want = self._traffic.want(endpoint)
+            if want is None:
+                continue  # it keeps its turn
+            del self._asked[endpoint]
             self._traffic.hunger(endpoint, False)  # until it is known whether there is more
-            if self._asked.pop(endpoint):
+            if probe:
                 if not want.busy:
                     probes.append(endpoint)
             elif want.room:

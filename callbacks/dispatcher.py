@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -30,7 +31,6 @@ from callbacks.traffic import Traffic
 from callbacks.verdict import Verdict
 from indexer import bell
 from indexer.config import Callbacks
-from indexer.model import Unavailable
 from indexer.secret import Vault
 
 SLOTS: Final = 256  # deliveries in hand in this process: claimed and not settled yet
@@ -78,6 +78,7 @@ class Dispatcher:
             limits.attempt_seconds,
             on_verdict=self._judged,
             on_room=self._ask,
+            on_unsent=self._give_back,
         )
         self._claimer = Claimer(
             pool,
@@ -90,6 +91,7 @@ class Dispatcher:
         )
         self._verdicts: Batches[Verdict] = Batches("outcomes", self._settle)
         self._reports: Batches[Report] = Batches("reports", self._record)
+        self._unsent: Batches[Claim] = Batches("leases", partial(claims.release, pool))
         self._ailing: set[str] = set()  # endpoints whose success is news, too
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,6 +103,7 @@ class Dispatcher:
             running = [
                 helpers.create_task(self._verdicts.run()),
                 helpers.create_task(self._reports.run()),
+                helpers.create_task(self._unsent.run()),
                 helpers.create_task(bell.listen(self._pool, self._claimer.hear)),
                 helpers.create_task(self._wake_at(stop)),
             ]
@@ -111,6 +114,7 @@ class Dispatcher:
                 async with asyncio.timeout(LAST_OUTCOMES_SECONDS):
                     await self._verdicts.drained()
                     await self._reports.drained()
+                    await self._unsent.drained()
             except TimeoutError:
                 # Nothing is lost: their leases end, and they are sent again.
                 log.error("outcomes given up")
@@ -123,6 +127,11 @@ class Dispatcher:
 
     def _ask(self, endpoint: str) -> None:
         self._claimer.ask(endpoint)
+
+    def _give_back(self, unsent: list[Claim]) -> None:
+        for claim in unsent:
+            self._unsent.add(claim)
+        self._claimer.wake()
 
     def _judged(self, verdict: Verdict) -> None:
         self._verdicts.add(verdict)
@@ -157,19 +166,14 @@ class Dispatcher:
     async def _record(self, reports: list[Report]) -> None:
         found = await checkups.record(self._pool, reports)
         going = {each.endpoint for each in found if not each.stopped}
-        unsent: list[Claim] = []
         for endpoint in {each.endpoint for each in reports}:
             if endpoint in going:
                 self._traffic.go_on(endpoint)
                 self._claimer.ask(endpoint)
             else:  # its breaker opened, or it was paused, disabled or deleted
-                unsent += self._traffic.give_back(endpoint)
+                self._traffic.give_back(endpoint)
         self._ailing.difference_update(each.endpoint for each in reports)
         self._ailing.update(each.endpoint for each in found if not each.health.well)
-        try:
-            await claims.release(self._pool, unsent)
-        except Unavailable as problem:
-            log.warning("leases not given back", error=str(problem))  # they end
 
 
 def _log_failure(outcome: Outcome, settled: Settled) -> None:

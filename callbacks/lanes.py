@@ -15,6 +15,7 @@ from callbacks.health import FAULTS, End
 BURST_SECONDS: Final = 2.0  # of an endpoint's rate, that may come at once after a rest
 WINDOW_SECONDS: Final = 60.0  # in which faults are counted
 ROUNDS: Final = 4  # of an endpoint's attempts, that are in hand: under way, and the next
+FIRST_CLAIMS: Final = 2  # in hand of an endpoint that is not known to answer
 SLICES: Final = 6  # of the window, forgotten one by one
 ATTEMPTS: Final = 20  # in the window, below which a share says nothing
 SHARE: Final = 0.5  # of faults, from which on the breaker opens
@@ -77,12 +78,15 @@ class Lane:
     def __init__(self, lot: Lot, now: float) -> None:
         self.waiting: deque[Ready] = deque()
         self.under_way = 0
+        self.proven = False  # whether it has answered since it was last seen to hang
+        self.lingering = 0  # of those under way: it gets nothing more until they end
         self.hungry = False  # there may be more to claim than was taken
         self.held = False  # until the database says whether more may be sent
         self.timer: asyncio.TimerHandle | None = None  # that ends a pause
         self._recent = Recent(now)
         self._faults = 0  # in a row
         self._concurrency = lot.concurrency
+        self._width = 1  # attempts at once: who answers gets more, up to the concurrency
         self._bucket = Bucket(lot.rate, now)
         self._used = now
 
@@ -91,9 +95,10 @@ class Lane:
         self.waiting.extend(Ready(claim, lease_ends) for claim in lot.claims)
 
     def want(self, most: int, now: float) -> Want:
-        """What to claim for it: one more round of attempts, with no more than `most` in hand."""
+        """What to claim for it, with no more than `most` in hand."""
         busy = self.under_way + len(self.waiting)
-        most = min(most, ROUNDS * self._concurrency)
+        wanted = ROUNDS * self._at_once if self.proven else FIRST_CLAIMS
+        most = 0 if self.lingering else min(most, wanted)
         soon = self._bucket.fill(now) + self._bucket.rate * BURST_SECONDS - len(self.waiting)
         return Want(busy, max(0, min(most - busy, int(soon))))
 
@@ -107,33 +112,45 @@ class Lane:
         return self.waiting.popleft()
 
     @property
+    def _at_once(self) -> int:
+        return min(self._width, self._concurrency)
+
+    @property
     def _could_send(self) -> bool:
-        return bool(self.waiting) and self.under_way < self._concurrency and not self.held
+        stopped = self.held or self.lingering
+        return bool(self.waiting) and self.under_way < self._at_once and not stopped
 
     @property
     def mostly_faults(self) -> bool:
         return self._recent.mostly_faults
 
-    def note(self, end: End, now: float) -> None:
+    def note(self, end: End, now: float, *, lingered: bool = False) -> None:
         """An attempt ended so. What opens a breaker or pauses stops the lane before it is known."""
         fault = end is End.FAULT
+        if not fault:
+            self.proven, self._width = True, min(2 * self._width, self._concurrency)
+        elif lingered:
+            self.proven, self._width = False, 1
         self._recent.add(fault, now)
         self._faults = self._faults + 1 if fault else 0
         opens = fault and (self._faults >= FAULTS or self.mostly_faults)
         self.held |= opens or end in (End.PAUSE, End.GONE, End.UNWANTED)
 
     def give_back(self) -> list[Claim]:
-        """What waits: not this lane's any more. What comes next is judged by itself."""
+        """What waits: not this lane's any more."""
         claims = [ready.claim for ready in self.waiting]
         self.waiting.clear()
+        return claims
+
+    def begin_anew(self) -> None:
+        """What comes next is judged by itself."""
         self._recent.clear()
         self._faults, self.held = 0, False
-        return claims
 
     @property
     def low(self) -> bool:
         """Whether it is time to claim more."""
-        return len(self.waiting) <= self._concurrency // 2
+        return len(self.waiting) <= self._at_once // 2
 
     def pause(self, now: float) -> float:
         """Seconds until its rate allows what waits and could be sent; 0: nothing is so held up."""

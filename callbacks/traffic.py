@@ -1,8 +1,14 @@
-"""The attempts under way: each endpoint's deliveries go out at its own pace and width."""
+"""The attempts under way: each endpoint's deliveries go out at its own pace and width.
+
+Endpoints that hang must not empty the slots for all. An attempt that lingers lends its slot to
+others, its endpoint gets nothing more until it ends, and a part of the slots is kept for endpoints
+that have answered: however many hang together, those are served.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections.abc import Callable, Iterable
 from random import Random
@@ -13,11 +19,14 @@ import structlog
 from callbacks.attempts import Attempts
 from callbacks.claims import Claim, Lot, Want
 from callbacks.clock import Clock
-from callbacks.lanes import Lane, Ready
+from callbacks.lanes import FIRST_CLAIMS, Lane, Ready
 from callbacks.metrics import IN_HAND
 from callbacks.verdict import Verdict, judge
 
 SHARE: Final = 0.25  # of the slots, that one endpoint may have
+KEPT_SHARE: Final = 0.5  # of the slots, that only endpoints get which answered last
+LINGER_SECONDS: Final = 1.0  # an attempt that takes longer lends its slot
+MAX_LENT: Final = 1024  # slots; fewer where the process may not open four times as many files
 
 log = structlog.get_logger()
 
@@ -35,28 +44,37 @@ class Traffic:
         *,
         on_verdict: Callable[[Verdict], None],
         on_room: Callable[[str], None],
+        on_unsent: Callable[[list[Claim]], None],
     ) -> None:
-        """`on_room` is told of endpoints that could take more than was claimed for them."""
+        """`on_room` is told of endpoints that could take more than was claimed for them,
+        `on_unsent` of claims that are not to be sent by this process after all.
+        """
         self._attempts = attempts
         self._clock = clock
         self._rng = rng
         self._attempt_seconds = attempt_seconds
         self._on_verdict = on_verdict
         self._on_room = on_room
+        self._on_unsent = on_unsent
         self._most = max(1, int(slots * SHARE))
+        self._kept = int(slots * KEPT_SHARE)
+        self._lendable = _most_lent()
+        self._lingering: dict[int, bool] = {}  # deliveries; whether their slots were lent
         self._lanes: dict[str, Lane] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self.free = slots
-        IN_HAND.set_function(lambda: slots - self.free)
+        IN_HAND.set_function(lambda: slots - self.free + sum(self._lingering.values()))
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Attempts are tasks of this group, so that its end is theirs."""
         self._tasks = tasks
 
-    def want(self, endpoint: str) -> Want:
-        """What could be claimed for an endpoint."""
+    def want(self, endpoint: str) -> Want | None:
+        """What could be claimed for an endpoint; None: nothing, until more slots are free."""
         lane = self._lanes.get(endpoint)
-        return Want(0, self._most) if lane is None else lane.want(self._most, time.monotonic())
+        if self.free <= self._kept and (lane is None or not lane.proven):
+            return None
+        return Want(0, FIRST_CLAIMS) if lane is None else lane.want(self._most, time.monotonic())
 
     def hunger(self, endpoint: str, hungry: bool) -> None:
         """Whether there is more to claim for it once it has room."""
@@ -77,10 +95,11 @@ class Traffic:
     def settled(self, count: int) -> None:
         self.free += count
 
-    def give_back(self, endpoint: str) -> list[Claim]:
-        """What waits for an endpoint that is sent nothing now: it is not in hand any more."""
-        lane = self._lanes.get(endpoint)
-        return [] if lane is None else self._drop(lane)
+    def give_back(self, endpoint: str) -> None:
+        """What waits for an endpoint that is sent nothing now is not in hand any more."""
+        if lane := self._lanes.get(endpoint):
+            lane.begin_anew()
+            self._on_unsent(self._drop(lane))
 
     def give_back_all(self) -> list[Claim]:
         return [claim for lane in self._lanes.values() for claim in self._drop(lane)]
@@ -127,6 +146,8 @@ class Traffic:
 
     async def _attempt(self, lane: Lane, ready: Ready) -> None:
         claim, began = ready.claim, time.monotonic()
+        timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._linger, lane, claim)
+        lingered = False
         try:
             # Not the event loop's time: that stands still while this process is stopped.
             if began + self._attempt_seconds > ready.lease_ends:
@@ -137,7 +158,30 @@ class Traffic:
                 return
             answer = await self._attempts.send(claim.message)
         finally:
+            timer.cancel()
             lane.under_way -= 1
+            lingered = self._ended(lane, claim)
         verdict = judge(claim, answer, began, self._clock(), self._rng, lane.mostly_faults)
-        lane.note(verdict.report.end, time.monotonic())
+        lane.note(verdict.report.end, time.monotonic(), lingered=lingered)
         self._on_verdict(verdict)
+
+    def _linger(self, lane: Lane, claim: Claim) -> None:
+        lent = sum(self._lingering.values()) < self._lendable
+        self._lingering[claim.id] = lent
+        self.free += lent
+        lane.lingering += 1
+        lane.hungry = True
+        self._on_unsent(self._drop(lane))
+
+    def _ended(self, lane: Lane, claim: Claim) -> bool:
+        """Whether an attempt that has ended had lingered; its slot is its own again."""
+        if claim.id not in self._lingering:
+            return False
+        self.free -= self._lingering.pop(claim.id)
+        lane.lingering -= 1
+        return True
+
+
+def _most_lent() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MAX_LENT, files // 4) if files > 0 else MAX_LENT

@@ -20,7 +20,11 @@ def lot(count: int, *, rate: float = 1000.0, concurrency: int = 8) -> Lot:
 
 
 def lane(count: int, *, rate: float = 1000.0, concurrency: int = 8) -> Lane:
+    """One that has answered for a while."""
     made = Lane(lot(0, rate=rate, concurrency=concurrency), 0.0)
+    for _ in range(concurrency.bit_length()):
+        made.note(End.DELIVERED, 0.0)
+    made.begin_anew()
     made.add(lot(count, rate=rate, concurrency=concurrency), 60.0)
     return made
 
@@ -35,6 +39,30 @@ def test_no_more_attempts_are_under_way_than_the_endpoint_takes() -> None:
     assert started(one, 0.0) == 3
     one.under_way -= 1
     assert started(one, 0.0) == 1
+
+
+def test_who_is_not_known_to_answer_begins_with_one_and_each_answer_doubles_that() -> None:
+    one = Lane(lot(0, concurrency=3), 0.0)
+    one.add(lot(20, concurrency=3), 60.0)
+    widths = []
+    for _ in range(4):
+        widths.append(started(one, 0.0))
+        one.under_way = 0
+        one.note(End.REFUSED, 0.0)
+    assert widths == [1, 2, 3, 3]
+
+
+def test_who_hangs_gets_nothing_more_and_begins_anew() -> None:
+    one = lane(20)
+    assert started(one, 0.0) == 8
+    one.lingering = 1
+    one.under_way = 1
+    assert (one.next(0.0), one.want(100, 0.0).room) == (None, 0)
+    one.under_way = one.lingering = 0
+    one.note(End.FAULT, 0.0, lingered=True)
+    assert (started(one, 0.0), one.proven) == (1, False)
+    one.note(End.DELIVERED, 0.0)
+    assert one.proven
 
 
 def test_claims_go_out_in_their_order_with_their_leases() -> None:
@@ -135,6 +163,7 @@ def test_nothing_more_is_sent_once_the_breaker_must_open_or_a_pause_was_asked(
         one.note(end, 0.0)
     assert (one.next(0.0) is not None, one.pause(0.0)) == (goes_on, 0.0)
     assert len(one.give_back()) == 3 - goes_on
+    one.begin_anew()
     one.add(lot(1), 60.0)
     assert one.next(0.0) is not None
 

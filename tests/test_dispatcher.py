@@ -208,7 +208,7 @@ async def test_a_dead_endpoint_with_a_backlog_holds_up_nobody(
         async with dispatching(pool, vault, Limits(attempt_seconds=2.0, poll_seconds=0.05)):
 
             async def stuck() -> bool:
-                return len(dead.requests) == 8
+                return bool(dead.requests)
 
             await until(stuck)
             start = time.monotonic()
@@ -220,7 +220,7 @@ async def test_a_dead_endpoint_with_a_backlog_holds_up_nobody(
 
             await until(all_there)
             assert time.monotonic() - start < 1.5
-            assert len(dead.requests) == 8
+            assert len(dead.requests) == 1  # it has never answered
 
 
 async def test_an_endpoint_is_sent_eight_at_a_time(pool: asyncpg.Pool, vault: Vault) -> None:

@@ -34,6 +34,7 @@ async def test_what_waits_behind_a_first_event_in_flight_is_in_nobodys_way(
         async with dispatching(pool, vault, Limits(attempt_seconds=HUNG_SECONDS), count=processes):
             [name] = await bulk.deposits(pool, [FRESH], 1000)
             await seen.wait_for(await bulk.events(pool, [(name, 1)]), SOON)
+            seen.over.set()
 
 
 @pytest.mark.case(38)
@@ -48,3 +49,21 @@ async def test_many_backlogs_leave_room_for_who_has_none(pool: asyncpg.Pool, vau
         async with dispatching(pool, vault, Limits()):
             [name] = await bulk.deposits(pool, [FRESH], 10_000)
             await seen.wait_for(await bulk.events(pool, [(name, 1)]), SOON)
+            seen.over.set()
+
+
+@pytest.mark.case(38, 39)
+async def test_many_endpoints_that_begin_to_hang_together_leave_slots_for_the_others(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    others = [f"other{n}" for n in range(100)]
+    await bulk.world(pool, [*others, FRESH])
+    async with crowd() as seen:
+        seen.behave(others, Conduct.DEAD)
+        await bulk.endpoints(pool, vault, seen.urls([*others, FRESH]))
+        names = await bulk.deposits(pool, others * 20, 0)
+        await bulk.events(pool, [(name, 1) for name in names])
+        async with dispatching(pool, vault, Limits(attempt_seconds=HUNG_SECONDS)):
+            [name] = await bulk.deposits(pool, [FRESH], 10_000)
+            await seen.wait_for(await bulk.events(pool, [(name, 1)]), SOON)
+            seen.over.set()

@@ -15,14 +15,13 @@ from aiohttp import web
 from tests.harness.server import serve
 
 SLOW: Final = 1.0  # seconds until a slow receiver answers
-FOR_EVER: Final = 3600.0
 
 
 class Conduct(Enum):
     WELL = "well"  # 204 at once
     SLOW = "slow"  # 204 in a second
     FAILING = "failing"  # 500 at once
-    DEAD = "dead"  # no answer
+    DEAD = "dead"  # no answer until it is `over`
 
 
 class Crowd:
@@ -33,6 +32,7 @@ class Crowd:
         self.conduct: dict[str, Conduct] = {}  # WELL where nothing is said
         self.arrived: dict[str, float] = {}  # time.monotonic() of an event's first request
         self.requests: Counter[str] = Counter()  # by account
+        self.over = asyncio.Event()
         self._awaited: set[str] = set()
         self._all_here = asyncio.Event()
 
@@ -53,7 +53,7 @@ class Crowd:
             case Conduct.FAILING:
                 return web.Response(status=500)
             case Conduct.DEAD:
-                await asyncio.sleep(FOR_EVER)
+                await self.over.wait()
             case Conduct.SLOW:
                 await asyncio.sleep(SLOW)
         return web.Response(status=204)
