@@ -49,6 +49,7 @@ class Spool:
         """`file`: empty, closed by its owner. `parse_line`: None for a line that holds nothing,
         Refused for one that is wrong."""
         self._file = file
+        self._checked = bytearray()  # and not written yet
         self._parse_line = parse_line
         self._rest = b""
         self._line = 0
@@ -73,8 +74,18 @@ class Spool:
         if self.bad:
             raise TooBad(self.bad)
 
+    @property
+    def unwritten(self) -> int:
+        """Bytes that wait for `write`."""
+        return len(self._checked)
+
+    def write(self) -> None:
+        """Put them into the file; a disk may take its time."""
+        self._file.write(self._checked)
+        self._checked.clear()
+
     def chunks(self, size: int) -> Iterator[list[NewAddress]]:
-        """What was fed, `size` addresses at a time."""
+        """What was written, `size` addresses at a time."""
         self._file.seek(0)
         chunk: list[NewAddress] = []
         for line in self._file:
@@ -100,7 +111,7 @@ class Spool:
             if address is not None:
                 self.rows += 1
                 row = (address.key.hex(), address.reference, address.from_block, address.role)
-                self._file.write(msgspec.json.encode(row) + b"\n")
+                self._checked += msgspec.json.encode(row) + b"\n"
 
     def _wrong(self, number: int, error: str) -> None:
         self.bad.append(BadLine(number, error))

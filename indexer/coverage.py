@@ -138,37 +138,43 @@ async def _register_again(
     )
 
 
-# Returns the rows as they were, too: an update's RETURNING shows only what they became.
+# A row that says all that already is not written again: whoever sends a million twice pays for one.
 _REGISTER_AGAIN: Final = """
     with old as (
-        select id, address, state, role, covered_from, state = 'removed' as removed
+        select *, state = 'removed' as removed
           from watched_address
          where network = $1 and account = $2 and address = any ($3)
     ), given as (
         select * from unnest($3::bytea[], $4::text[], $5::address_role[], $6::bigint[])
-                   as g(address, reference, role, from_block)
+                   as g(address, new_reference, new_role, from_block)
     ), over as (
-        select old.*, given.reference, given.from_block, given.role as new_role,
-               old.removed or (old.role = 'own'
-                               and given.role is not distinct from 'deposit') as starts_over
+        select *, removed or (role = 'own' and new_role is not distinct from 'deposit')
+                      as starts_over
           from old join given using (address)
     ), became as (
-        select *, case when starts_over then $7::bigint else covered_from end as before
+        select id, address, removed, starts_over, before,
+               least(before, from_block) as covered_from,
+               case when starts_over then 'pending' else state end as state,
+               coalesce(new_reference, case when not removed then reference end) as reference,
+               coalesce(new_role, case when removed then 'deposit' else role end) as role
           from over
+         cross join lateral (select case when starts_over then $7::bigint else covered_from end
+                                        as before) as start
+    ), written as (
+        update watched_address w
+           set reference = b.reference, role = b.role, covered_from = b.covered_from,
+               silent = case when b.starts_over then '{}' else w.silent end
+                      + case when $8 then int8multirange(int8range(b.covered_from, b.before))
+                             else '{}' end,
+               state = b.state,
+               active_from = case when not b.starts_over then w.active_from end,
+               removed_from = null
+          from became b
+         where w.id = b.id
+           and (b.starts_over or w.covered_from <> b.covered_from or w.role <> b.role
+                or w.reference is distinct from b.reference)
     )
-    update watched_address w
-       set reference = coalesce(b.reference, case when not b.removed then w.reference end),
-           role = coalesce(b.new_role, case when b.removed then 'deposit' else b.role end),
-           covered_from = least(b.before, b.from_block),
-           silent = case when b.starts_over then '{}' else w.silent end
-                  + case when $8 then int8multirange(int8range(
-                                          least(b.before, b.from_block), b.before))
-                         else '{}' end,
-           state = case when b.starts_over then 'pending' else b.state end,
-           active_from = case when not b.starts_over then w.active_from end,
-           removed_from = null
-      from became b where w.id = b.id
-    returning w.address, w.state, w.covered_from, b.removed, b.before
+    select address, state, covered_from, removed, before from became
 """
 
 

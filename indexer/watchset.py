@@ -12,7 +12,7 @@ from typing import Final
 
 import asyncpg
 
-LOAD_CHUNK: Final = 50_000  # rows fetched at a time while loading
+LOAD_CHUNK: Final = 5_000  # rows fetched at a time while loading
 
 
 class WatchSet:
@@ -57,7 +57,7 @@ class WatchSet:
         if row["scanned"] is not None:
             oldest = min(oldest, row["scanned"])
         async with connection.transaction(readonly=True):
-            rows = connection.cursor(
+            rows = await connection.cursor(
                 """
                 select address from watched_address
                  where network = $1 and changed_version > $2
@@ -66,10 +66,9 @@ class WatchSet:
                 self.network,
                 self.version,
                 oldest,
-                prefetch=LOAD_CHUNK,
             )
-            async for address in rows:
-                self._keys.add(address["address"])
+            while some := await rows.fetch(LOAD_CHUNK):
+                self._keys.update(row["address"] for row in some)
         coins = await connection.fetch(
             "select asset, balance_check from coin where network = $1 and changed_version > $2",
             self.network,

@@ -217,6 +217,15 @@ async def test_what_another_process_activates_while_blocks_are_fetched_is_matche
     assert await amounts(world) == [1]
 
 
+async def test_an_address_registered_twice_alike_is_written_once(pool: asyncpg.Pool) -> None:
+    world = await World.begin(pool)
+    versions = []
+    for from_block, role in ((None, None), (None, None), (5, "deposit"), (0, None), (None, "own")):
+        await world.register("alice", ADDRESSES[0], from_block, role)
+        versions.append(await pool.fetchval("select ctid::text from watched_address"))
+    assert [versions.index(v) for v in versions] == [0, 0, 0, 3, 4]
+
+
 async def test_blocks_go_on_between_the_parts_of_what_many_registered(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import NoneType
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +20,7 @@ from indexer.coverage import NewAddress, register_addresses, remove_address
 from indexer.model import Refused, format_time
 
 MAX_ADDRESSES: Final = 10_000  # a call
+PARSED_AT_ONCE: Final = 200  # addresses; then other requests have their turn
 MAX_ADDRESS_TEXT: Final = 128  # characters; the longest text form has 90
 
 # `scanned_to`: its coverage is read up to here; from `active_from` on the follower reads.
@@ -84,17 +86,19 @@ class WatchedAddress(TypedDict):
 async def register(call: Call, body: Registration) -> Registered:
     """Watch addresses: from `coveredFrom` on, no transfer to them is missed."""
     account = call.acting_account
-    addresses = _parse(call.context.codec(body.network), body.addresses)
+    addresses = await _parse(call.context.codec(body.network), body.addresses)
     done = await register_addresses(
         await call.begin(), body.network, account, addresses, silent=not body.callbacks
     )
     return {"created": done.created, "existing": done.existing, "coveredFrom": done.covered_from}
 
 
-def _parse(codec: Codec, given: list[NewWatchedAddress]) -> list[NewAddress]:
+async def _parse(codec: Codec, given: list[NewWatchedAddress]) -> list[NewAddress]:
     """One bad address refuses them all, and each bad one is named."""
     parsed, bad = [], []
     for index, item in enumerate(given):
+        if index % PARSED_AT_ONCE == 0:
+            await asyncio.sleep(0)
         try:
             key = codec.parse_address(item.address)
         except Refused as error:

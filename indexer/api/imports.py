@@ -15,6 +15,7 @@ from indexer.api.concealed import IMPORT, conceal
 from indexer.api.context import Context
 from indexer.api.errors import Problem
 from indexer.api.inputs import FilterText, Query
+from indexer.api.limits import LIMITS
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
@@ -24,9 +25,11 @@ from indexer.model import Refused, Unavailable, format_time
 
 MAX_BYTES: Final = 2 * 1024**3  # of a file
 SAID_SECONDS: Final = 1.0  # between two notes of how far an import is
-IN_MEMORY: Final = 8 * 1024 * 1024  # bytes of a file that stay off the disk
-CHUNK: Final = 10_000  # addresses of one statement
+SLICE: Final = 8 * 1024  # bytes that are checked before other requests have their turn
+WRITE: Final = 1024 * 1024  # bytes that go to the disk at once
+CHUNK: Final = 2_000  # addresses of one statement
 IDLE_SECONDS: Final = 30.0  # without a byte, after which an import is given up
+ABANDONED_SECONDS: Final = 120  # without a note, after which nobody works at it any more
 
 routes = Routes("Addresses")
 
@@ -72,8 +75,11 @@ async def import_addresses(call: Call, query: ImportQuery) -> Imported:
     """
     account, context = call.acting_account, call.context
     parse = LINES[call.request.content_type](context.codec(query.network).parse_address)
-    progress = await _Progress.begin(context.pool, account, query.network)
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+    with (
+        call.request.config_dict[LIMITS].one_import(account),
+        tempfile.TemporaryFile() as file,
+    ):
+        progress = await _Progress.begin(context.pool, account, query.network)
         spool = Spool(file, parse)
         try:
             await _receive(call, spool, progress)
@@ -99,10 +105,14 @@ async def _receive(call: Call, spool: Spool, progress: _Progress) -> None:
             size += len(data)
             if size > MAX_BYTES:
                 raise Problem(413, f"a file has {MAX_BYTES} bytes at most")
-            spool.feed(data)
+            for start in range(0, len(data), SLICE):
+                spool.feed(data[start : start + SLICE])
+                await asyncio.sleep(0)
+            if spool.unwritten >= WRITE:
+                await asyncio.to_thread(spool.write)
             await progress.maybe("receiving", spool.rows)
-            await asyncio.sleep(0)  # checking takes its time: others get theirs
         spool.end()
+        await asyncio.to_thread(spool.write)
     except TooBad as bad:
         lines = [{"line": line.number, "error": line.error} for line in bad.lines]
         raise Problem(400, str(bad), details=lines) from None
@@ -141,7 +151,7 @@ async def _register(
 )
 async def list_imports(call: Call, query: PageQuery) -> Page[Import]:
     """List imports and how far each is, newest first."""
-    statement = Statement("select * from address_import")
+    statement = Statement(_IMPORTS)
     if (account := call.account) is not None:
         statement.where("account = ?", account)
     text = statement.page(query, "created_at", "id", int)
@@ -149,14 +159,21 @@ async def list_imports(call: Call, query: PageQuery) -> Page[Import]:
     return page(rows, query, "id", lambda row: _import(row, call.context))
 
 
+_IMPORTS: Final = f"""
+    select *, state in ('receiving', 'registering')
+              and updated_at < clock() - make_interval(secs => {ABANDONED_SECONDS}) as abandoned
+      from address_import
+"""  # noqa: S608
+
+
 def _import(row: Any, context: Context) -> Import:
     return {
         "id": conceal(context.vault, IMPORT, row["id"]),
         "network": row["network"],
-        "state": row["state"],
+        "state": "failed" if row["abandoned"] else row["state"],
         "rows": row["rows"],
         "registered": row["registered"],
-        "error": row["error"],
+        "error": "the process that read it ended" if row["abandoned"] else row["error"],
         "createdAt": format_time(row["created_at"]),
         "updatedAt": format_time(row["updated_at"]),
     }

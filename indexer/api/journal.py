@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 
 from indexer.api.caller import client_address
 from indexer.api.errors import REQUEST_ID, dump, shown
@@ -37,14 +38,9 @@ async def record(connection: asyncpg.Connection, call: Call) -> None:
 
 
 def _details(body: BaseModel) -> bytes:
-    given = body.model_dump(mode="json", by_alias=True, exclude_unset=True)
-    text = dump({name: _shown(name, value) for name, value in given.items()})
+    # What is long is left out before it is turned into JSON: 10,000 addresses take their time.
+    long = {n: len(v) for n, v in body if isinstance(v, list) and len(v) > MAX_ENTRIES}
+    given = body.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=set(long))
+    given |= {to_camel(name): {"entries": count} for name, count in long.items()}
+    text = dump({name: "…" if name in HIDDEN else value for name, value in given.items()})
     return text if len(text) <= MAX_DETAILS else dump(dict.fromkeys(given, "…"))
-
-
-def _shown(name: str, value: Any) -> Any:
-    if name in HIDDEN:
-        return "…"
-    if isinstance(value, list) and len(value) > MAX_ENTRIES:
-        return {"entries": len(value)}
-    return value

@@ -1,10 +1,11 @@
-"""How often a key may call, and how often an address may guess: token buckets of this process."""
+"""How often a key may call and an address may guess, and how many imports run: of this process."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_network
 from math import ceil
@@ -19,6 +20,8 @@ DEFAULT_RATE: Final = 100.0  # requests a second, of a key that has no limit of 
 BURST_SECONDS: Final = 2.0  # of the rate may come at once
 GUESSES: Final = 10  # failed logins that an address has at once
 GUESS_SECONDS: Final = 6.0  # until it has another one
+IMPORTS: Final = 4  # at once: each may fill a disk with 2 GiB, and then holds a connection for long
+IMPORT_SECONDS: Final = 10.0  # until it is worth trying again
 MAX_BUCKETS: Final = 10_000  # remembered of each kind; the longest unused are forgotten
 IPV6_PREFIX: Final = 64  # bits: one caller's own network
 
@@ -89,6 +92,7 @@ class Limits:
         self._most_guesses = guesses
         self._keys = Buckets(now)
         self._guesses = Buckets(now)
+        self._importing: set[str] = set()  # accounts
 
     def use(self, key_id: str, rate: float | None) -> Quota:
         """Count a request of a key. Problem (429) when it has no more now."""
@@ -108,6 +112,19 @@ class Limits:
 
     def guessed_wrong(self, address: Address) -> None:
         self._guesses.take(_network(address), 1 / GUESS_SECONDS, self._most_guesses)
+
+    @contextmanager
+    def one_import(self, account: str) -> Iterator[None]:
+        """While an import of an account runs. Problem (429) where there are enough of them."""
+        if account in self._importing:
+            raise too_many("this account's last import is still running", IMPORT_SECONDS)
+        if len(self._importing) >= IMPORTS:
+            raise too_many("this server has as many imports as it can serve", IMPORT_SECONDS)
+        self._importing.add(account)
+        try:
+            yield
+        finally:
+            self._importing.remove(account)
 
 
 def too_many(why: str, wait: float, headers: dict[str, str] | None = None) -> Problem:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from indexer.api.imports import ABANDONED_SECONDS, SLICE
+from indexer.api.limits import IMPORTS
 from indexer.bulk import MAX_BAD, MAX_LINE
 from tests.api.world import HEIGHT, Answer, World, address
 
@@ -166,3 +168,63 @@ async def test_an_import_is_in_the_audit_log_once(world: World) -> None:
     [row] = (await world.admin.get("/v1/audit", account="alice")).body["items"]
     assert row["action"] == "POST /v1/addresses/import"
     assert row["details"] == {"network": "ethereum"}
+
+
+async def test_other_requests_have_their_turn_while_a_file_is_checked(world: World) -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    file = "\n".join(address(n) for n in range(1, 20_001)).encode()
+    bystander = asyncio.create_task(take_turns())
+    assert (await send(world, file)).body["created"] == 20_000
+    bystander.cancel()
+    assert turns > len(file) // SLICE
+
+
+async def test_one_import_of_an_account_runs_at_a_time_and_few_in_all(world: World) -> None:
+    go_on = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield f"{address(1)}\n".encode()
+        await go_on.wait()
+
+    path, headers = "/v1/addresses/import?network=ethereum", {"Content-Type": CSV}
+    others = [world.caller(await world.new_key(f"a{n}", "write")) for n in range(IMPORTS)]
+    sending = [
+        asyncio.create_task(caller.ask("POST", path, data=body(), headers=headers))
+        for caller in others
+    ]
+    async with asyncio.timeout(10):
+        while len(await world.admin.pages("/v1/addresses/imports")) < IMPORTS:
+            await asyncio.sleep(0.01)
+    again = await others[0].ask("POST", path, data=b"", headers=headers)
+    assert (again.status, "still running" in again.error) == (429, True)
+    assert "Retry-After" in again.headers
+    assert (await send(world, b"")).status == 429
+    go_on.set()
+    assert [(await each).status for each in sending] == [201] * IMPORTS
+    assert (await send(world, b"")).status == 201
+    assert (await others[0].ask("POST", path, data=b"", headers=headers)).status == 201
+
+
+async def test_an_import_whose_process_died_is_not_said_to_run_for_ever(world: World) -> None:
+    await send(world, address(1).encode())
+
+    async def listed(state: str, silent_seconds: int) -> tuple[str, str | None]:
+        await world.pool.execute(
+            "update address_import set state = $1, updated_at = clock() - make_interval(secs => $2)",
+            state,
+            silent_seconds,
+        )
+        [item] = await world.alice.pages("/v1/addresses/imports")
+        return item["state"], item["error"]
+
+    assert await listed("receiving", 1) == ("receiving", None)
+    assert await listed("done", ABANDONED_SECONDS + 1) == ("done", None)
+    died = ("failed", "the process that read it ended")
+    assert await listed("registering", ABANDONED_SECONDS + 1) == died
