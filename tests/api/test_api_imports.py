@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -216,11 +217,9 @@ async def test_an_import_whose_process_died_is_not_said_to_run_for_ever(world: W
     await send(world, address(1).encode())
 
     async def listed(state: str, silent_seconds: int) -> tuple[str, str | None]:
-        await world.pool.execute(
-            "update address_import set state = $1, updated_at = clock() - make_interval(secs => $2)",
-            state,
-            silent_seconds,
-        )
+        said_at = datetime.now(UTC) - timedelta(seconds=silent_seconds)
+        change = "update address_import set state = $1, updated_at = $2"
+        await world.pool.execute(change, state, said_at)
         [item] = await world.alice.pages("/v1/addresses/imports")
         return item["state"], item["error"]
 
