@@ -95,6 +95,8 @@ class Claimer:
             self._traffic.tidy()
         if start < self._next_poll:
             return
+        for endpoint in await claims.stopped(self._pool, self._traffic.waiting()):
+            self._traffic.give_back(endpoint)  # by its owner, or by another dispatcher's word
         due = [each for each in await claims.due(self._pool) if self._members.own(each.endpoint)]
         self._asked.update((each.endpoint, each.probe) for each in due)
         OLDEST_DUE_SECONDS.set(max((each.late for each in due if not each.probe), default=0.0))

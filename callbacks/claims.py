@@ -84,6 +84,23 @@ async def due(pool: asyncpg.Pool) -> list[Due]:
     return [Due(*row) for row in await fetch(pool, _DUE)]
 
 
+_STOPPED: Final = """
+    select asked.endpoint
+      from unnest($1::text[]) asked (endpoint)
+      left join endpoint e on e.id = asked.endpoint
+      left join endpoint_health h on h.endpoint = asked.endpoint
+     where e.state is distinct from 'active' or h.open_until is not null
+        or h.paused_until > clock()
+"""
+
+
+async def stopped(pool: asyncpg.Pool, endpoints: Sequence[str]) -> list[str]:
+    """Those that are held, deleted, open or paused by now. Raises Unavailable."""
+    if not endpoints:
+        return []
+    return [row["endpoint"] for row in await fetch(pool, _STOPPED, endpoints)]
+
+
 # A lease that a crash of the server forgets costs a repetition: claims don't wait for the disk.
 _UNSYNCED: Final = "set_config('synchronous_commit', 'off', true)"
 # A delivery is free while nobody's lease is on it. It waits for no other, or is its deposit's

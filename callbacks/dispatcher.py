@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -138,12 +139,12 @@ class Dispatcher:
 
     async def _settle(self, verdicts: list[Verdict]) -> None:
         settled = await outcomes.settle(self._pool, [each.outcome for each in verdicts])
+        _count(verdicts, settled)
         for verdict in verdicts:
             delivery = verdict.outcome.claim.id
             if delivery in settled:
                 self._settled(verdict, settled[delivery])
             else:
-                REFUSED.inc()
                 log.warning("outcome refused", delivery=delivery, reason="the lease ran out")
                 self._traffic.go_on(verdict.report.endpoint)  # its word on that is not heard
         self._traffic.settled(len(verdicts))
@@ -151,12 +152,8 @@ class Dispatcher:
 
     def _settled(self, verdict: Verdict, settled: Settled) -> None:
         outcome, report = verdict
-        ATTEMPTS.labels(outcome.answer.error or "delivered").inc()
-        TOOK_SECONDS.observe(outcome.answer.total_ms / 1000)
-        if settled.state is not None:
-            FINISHED.labels(settled.state, settled.reason or "").inc()
-            if settled.followed:
-                self._claimer.ask(report.endpoint)
+        if settled.followed and settled.state is not None:
+            self._claimer.ask(report.endpoint)
         ailing = outcome.claim.ailing or report.endpoint in self._ailing
         if ailing or report.end is not End.DELIVERED:
             self._reports.add(report)
@@ -174,6 +171,18 @@ class Dispatcher:
                 self._traffic.give_back(endpoint)
         self._ailing.difference_update(each.endpoint for each in reports)
         self._ailing.update(each.endpoint for each in found if not each.health.well)
+
+
+def _count(verdicts: Sequence[Verdict], settled: Mapping[int, Settled]) -> None:
+    results = Counter(each.outcome.answer.error or "delivered" for each in verdicts)
+    for result, count in results.items():
+        ATTEMPTS.labels(result).inc(count)
+    for each in verdicts:
+        TOOK_SECONDS.observe(each.outcome.answer.total_ms / 1000)
+    ends = Counter((each.state, each.reason or "") for each in settled.values() if each.state)
+    for (state, reason), count in ends.items():
+        FINISHED.labels(state, reason).inc(count)
+    REFUSED.inc(len(verdicts) - len(settled))
 
 
 def _log_failure(outcome: Outcome, settled: Settled) -> None:

@@ -76,6 +76,10 @@ class Traffic:
             return None
         return Want(0, FIRST_CLAIMS) if lane is None else lane.want(self._most, time.monotonic())
 
+    def waiting(self) -> list[str]:
+        """The endpoints for which something waits for its turn."""
+        return [name for name, lane in self._lanes.items() if lane.waiting]
+
     def hunger(self, endpoint: str, hungry: bool) -> None:
         """Whether there is more to claim for it once it has room."""
         if lane := self._lanes.get(endpoint):

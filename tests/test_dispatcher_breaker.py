@@ -308,6 +308,28 @@ async def test_more_than_one_claim_takes_does_not_wait_for_the_poll(
     assert len(receiver.heard) == 150
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_what_waits_here_for_an_endpoint_that_is_paused_or_deleted_is_not_sent(
+    pool: asyncpg.Pool, vault: Vault, deleted: bool
+) -> None:
+    async with moody() as receiver:
+        name = await shop(pool, vault, receiver, concurrency=1)
+        await deposits(pool, 2)
+        async with dispatching(pool, vault):
+            await settled(pool)  # it is known to answer: more than one is claimed
+            receiver.seconds = 0.4
+            for number in range(2, 20):
+                await rows.history(pool, number, 1)
+            await true(lambda: len(receiver.heard) == 3)
+            async with pool.acquire() as connection, connection.transaction():
+                if deleted:
+                    await endpoints.delete_endpoint(connection, name)
+                else:
+                    await endpoints.pause(connection, name)
+            await asyncio.sleep(1.0)
+    assert len(receiver.heard) == 3
+
+
 @pytest.mark.case(31)
 async def test_a_stop_gives_back_at_once_what_was_not_begun(
     pool: asyncpg.Pool, vault: Vault
