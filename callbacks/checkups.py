@@ -76,10 +76,11 @@ class Checkup:
 # Another lock than that of a new delivery, which shares the endpoint with it. What is held was
 # under way when it came to be: it says nothing.
 _LOCK: Final = """
-    select e.id, e.account, e.concurrency, clock() as now, h.*
-      from endpoint e left join endpoint_health h on h.endpoint = e.id
-     where e.id = any ($1) and e.state = 'active' order by e.id for no key update of e
+    select id, account, concurrency, clock() as now from endpoint
+     where id = any ($1) and state = 'active' order by id for no key update
 """
+# A statement of its own: it sees what others wrote while the first one waited for them.
+_HEALTH: Final = "select * from endpoint_health where endpoint = any ($1) for update"
 _COLUMNS: Final = tuple(each.name for each in fields(Health))
 _STORE: Final = f"""
     insert into endpoint_health (endpoint, {", ".join(_COLUMNS)})
@@ -115,7 +116,9 @@ async def record(pool: asyncpg.Pool, reports: Iterable[Report]) -> list[Checkup]
     with unavailable_database():
         async with connected(pool) as connection, connection.transaction():
             rows = await connection.fetch(_LOCK, list(by_endpoint))
-            found = [_checkup(row) for row in rows]
+            stored = await connection.fetch(_HEALTH, [row["id"] for row in rows])
+            known = {row["endpoint"]: row for row in stored}
+            found = [_checkup(row, known.get(row["id"])) for row in rows]
             for each, row in zip(found, rows, strict=True):
                 for report in by_endpoint[each.endpoint]:
                     each.take(report, row["now"])
@@ -129,10 +132,9 @@ async def record(pool: asyncpg.Pool, reports: Iterable[Report]) -> list[Checkup]
     return found
 
 
-def _checkup(row: Any) -> Checkup:
-    known = row["endpoint"] is not None
-    health = Health(*(row[name] for name in _COLUMNS)) if known else Health()
-    return Checkup(row["id"], row["account"], row["concurrency"], health, known)
+def _checkup(row: Any, stored: Any) -> Checkup:
+    health = Health() if stored is None else Health(*(stored[name] for name in _COLUMNS))
+    return Checkup(row["id"], row["account"], row["concurrency"], health, stored is not None)
 
 
 async def _store(connection: asyncpg.Connection, found: Collection[Checkup]) -> None:

@@ -139,12 +139,18 @@ async def _waiting(pool: asyncpg.Pool, counted: str, count: int) -> Any:
 
 
 async def claim_seconds(pool: asyncpg.Pool, endpoints: Sequence[str]) -> float:
-    """The median of what a claim for these takes; gives back what it got."""
+    """The median of what a claim for these takes; gives back what it got.
+
+    The least of some medians: the machine has other things to do as well.
+    """
     wants = dict.fromkeys(endpoints[:CLAIM_ENDPOINTS], Want(0, 8))
-    taken = []
-    for _ in range(30):
-        start = time.perf_counter()
-        lots = await claims.claim(pool, wants, SLOTS, 60.0)
-        taken.append(time.perf_counter() - start)
-        await claims.release(pool, [claim for lot in lots for claim in lot.claims])
-    return statistics.median(taken)
+    medians = []
+    for _ in range(3):
+        taken = []
+        for _ in range(15):
+            start = time.perf_counter()
+            lots = await claims.claim(pool, wants, SLOTS, 60.0)
+            taken.append(time.perf_counter() - start)
+            await claims.release(pool, [claim for lot in lots for claim in lot.claims])
+        medians.append(statistics.median(taken))
+    return min(medians)

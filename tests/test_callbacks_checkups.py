@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -81,6 +82,14 @@ async def test_dispatchers_count_faults_together(pool: asyncpg.Pool, vault: Vaul
     assert found is not None
     assert found.stopped
     assert 29 < (await health(pool, name))["open"] <= 30
+
+
+async def test_dispatchers_that_report_at_once_forget_nothing(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    name = await shop(pool, vault)
+    await asyncio.gather(*(record(pool, name, End.REFUSED) for _ in range(40)))
+    assert (await health(pool, name))["failures"] == 40
 
 
 async def test_each_endpoint_has_its_own(pool: asyncpg.Pool, vault: Vault) -> None:

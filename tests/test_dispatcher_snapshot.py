@@ -24,7 +24,6 @@ ENDPOINTS: Final = 50
 BURST: Final = 5_000  # deliveries made at once
 BURSTS: Final = 10 if SOAK else 1
 BEARABLE: Final = 0.050  # seconds, p50 of a claim
-TRIES: Final = 3  # of a median: the machine is busy with other things, too
 PATIENCE: Final = 120.0  # seconds
 
 pytestmark = [pytest.mark.case(40), pytest.mark.timeout(900 if SOAK else 120)]
@@ -44,7 +43,7 @@ async def test_claims_bear_an_old_snapshot_and_recover_when_it_ends(
             for burst in range(BURSTS):
                 made = await bulk.deposits(pool, accounts * (BURST // ENDPOINTS), burst * BURST)
                 await seen.wait_for(await bulk.events(pool, [(name, 1) for name in made]), PATIENCE)
-            held = min([await claim_seconds(pool, names) for _ in range(TRIES)])
+            held = await claim_seconds(pool, names)
             assert held < BEARABLE
         await pool.execute("vacuum delivery")  # time passes: the server does it by itself
         assert await claim_seconds(pool, names) < max(held, 0.005)

@@ -14,7 +14,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
-from indexer.api.auth import KEY_HEADER
+from indexer.api.auth import KEY_HEADER, Scope
 from indexer.api.errors import ENVELOPED, REQUEST_ID_HEADER
 from indexer.api.idempotency import HEADER as IDEMPOTENCY_HEADER
 from indexer.api.operation import SWITCHED, Operation
@@ -35,7 +35,7 @@ REFUSALS: Final = {
     409: "It clashes with what is there",
     410: "What is asked for is no longer kept",
     413: "The body is too large",
-    415: "The body is not JSON",
+    415: "The body is of a kind that is not taken",
     422: "The Idempotency-Key came with another body before",
     429: "Too many requests",
     500: "A fault of ours, which the log names",
@@ -101,7 +101,7 @@ def _operation(
         "tags": [operation.tag],
         "parameters": [*_parameters(operation, components)],
         "responses": _responses(operation, schemas),
-        "security": [] if operation.needs is None else [{KEY_SCHEME: []}],
+        "security": _security(operation.needs),
     }
     if more.strip():
         described["description"] = more.strip()
@@ -112,6 +112,13 @@ def _operation(
         streamed = {kind: {"schema": {"type": "string"}} for kind in operation.streams}
         described["requestBody"] = {"required": True, "content": streamed}
     return described
+
+
+def _security(needs: Scope | None) -> list[dict[str, list[str]]]:
+    """The key, with the scope that it must have (a role, in the words of OpenAPI 3.1)."""
+    if needs is None:
+        return []
+    return [{KEY_SCHEME: [] if needs == "any" else [needs]}]
 
 
 def _parameters(operation: Operation, components: dict[str, Any]) -> Iterable[dict[str, Any]]:
