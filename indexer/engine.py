@@ -24,7 +24,8 @@ from indexer.chains.evidence import Proof
 from indexer.chains.families import codec, open_chain
 from indexer.installation import Installation
 from indexer.model import Refused, Unavailable
-from indexer.network import Network, NetworkState
+from indexer.network import Network
+from indexer.status import NetworkState
 
 ROLES: Final = ("api", "follower", "dispatcher", "scanner")
 PROOFS_AT_ONCE: Final = 2  # for callers of the API: each asks a node for a whole block

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -22,6 +21,7 @@ from indexer.hints import Hints
 from indexer.lease import RENEW_SECONDS, Lease, wait
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
+from indexer.status import NetworkState
 from indexer.watchset import WatchSet
 
 BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 15.0)  # after failures in a row; then the last
@@ -30,18 +30,6 @@ SCAN_POLL_SECONDS: Final = 0.5  # between two looks for open scans
 SAID_SECONDS: Final = 5.0  # an unchanged state is written again after that, as a sign of life
 
 log = structlog.get_logger()
-
-
-class NetworkState(StrEnum):
-    """As schema.sql's `network_state` says."""
-
-    STARTING = "starting"
-    CATCHING_UP = "catching_up"
-    FOLLOWING = "following"
-    FORKED = "forked"
-    HALTED = "halted"
-    UNREACHABLE = "unreachable"
-    REFUSED = "refused"
 
 
 class Network:

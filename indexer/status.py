@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import asyncpg
 from typing_extensions import TypedDict
+
+
+class NetworkState(StrEnum):
+    """As schema.sql's `network_state` says."""
+
+    STARTING = "starting"
+    CATCHING_UP = "catching_up"
+    FOLLOWING = "following"
+    FORKED = "forked"
+    HALTED = "halted"
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
 
 
 class Standing(TypedDict):
@@ -15,7 +29,7 @@ class Standing(TypedDict):
     cursor: int | None
     lag: int | None
     finalized: int | None
-    state: str
+    state: NetworkState
     reason: str | None
 
 
@@ -31,7 +45,7 @@ async def networks(pool: asyncpg.Pool) -> list[Standing]:
         {
             "network": row["id"],
             "family": row["family"],
-            "state": row["state"],
+            "state": NetworkState(row["state"]),
             "cursor": row["height"],
             "head": row["head"],
             "lag": None

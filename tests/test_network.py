@@ -13,7 +13,8 @@ from indexer import config
 from indexer.chains import Header
 from indexer.lease import Lease
 from indexer.model import Refused, Unavailable
-from indexer.network import Network, NetworkState
+from indexer.network import Network
+from indexer.status import NetworkState
 from tests.scripted import ADDRESSES, ScriptedChain, payment
 
 ME, OTHER = UUID(int=1), UUID(int=2)

@@ -13,21 +13,22 @@ from indexer.api.errors import Problem
 from indexer.api.operation import Call, Routes
 from indexer.database import unavailable_database
 from indexer.model import Unavailable
+from indexer.status import NetworkState
 
 DATABASE_SECONDS: Final = 2.0  # in which the database must answer a probe
 
 routes = Routes("Health")
 
 
-class NetworkState(TypedDict):
+class StateOfNetwork(TypedDict):
     network: str
-    state: str
+    state: NetworkState
 
 
 class Health(TypedDict):
     status: Literal["ok"]
     database: Literal["ok", "unreachable"]
-    networks: list[NetworkState]
+    networks: list[StateOfNetwork]
 
 
 class Readiness(TypedDict):
@@ -44,7 +45,7 @@ async def healthz(call: Call) -> Health:
                 standing = await networks.standing(call.context)
     except Unavailable:
         return {"status": "ok", "database": "unreachable", "networks": []}
-    shown: list[NetworkState] = [{"network": n["network"], "state": n["state"]} for n in standing]
+    shown: list[StateOfNetwork] = [{"network": n["network"], "state": n["state"]} for n in standing]
     return {"status": "ok", "database": "ok", "networks": shown}
 
 

@@ -6,7 +6,7 @@ from indexer import status
 from indexer.api.context import Context
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page
-from indexer.status import Standing
+from indexer.status import NetworkState, Standing
 
 routes = Routes("Networks")
 
@@ -27,7 +27,7 @@ def _not_begun(network: str, family: str) -> Standing:
         "cursor": None,
         "lag": None,
         "finalized": None,
-        "state": "starting",
+        "state": NetworkState.STARTING,
         "reason": None,
     }
 
