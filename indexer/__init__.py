@@ -1,7 +1,7 @@
 """depositd's indexer: from a node's bytes to a deposit's events. The map, a line a module.
 
 What runs
-    cli             every command: parse, call, print
+    cli             parse, run one of commands/ (console: what they share), say what became of it
     engine          composition root: settings and an installation become running parts
     installation    database and secrets, opened
     network         one network's life in a process: connect, lead, follow, scan, say how it is

@@ -21,7 +21,11 @@ from indexer.database import SCHEMA_FILE
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("indexer", "callbacks")
 # Where everything is put together; nothing else knows them, and they alone know callbacks.
-COMPOSITION: Final = {
+COMMANDS: Final = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "indexer" / "commands").glob("[!_]*.py")
+}
+COMPOSITION: Final = COMMANDS | {
     f"indexer.{name}" for name in ("__main__", "cli", "demo", "demo_receivers", "engine")
 }
 # What callbacks may know: settings, database (its secrets and its bell with it) and nouns …

@@ -1,0 +1,1 @@
+"""The commands, a module each: `add` says how one is called, and what it does stands below."""
