@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import asyncpg
 
@@ -69,6 +69,17 @@ class Watcher:
         return any(blocks.lower <= height < blocks.upper for blocks in self.silent)
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an operator who has past blocks read again lets a booking do."""
+
+    all_history: bool = False  # credit what lies below the coverage of address or coin, too
+    silent: bool = False  # what is found or moves on makes no callbacks
+
+
+COVERED: Final = Terms()
+
+
 class Booking:
     """One transaction's work on one network's deposits."""
 
@@ -79,6 +90,7 @@ class Booking:
         codec: Codec,
         confirmations: int | None,
         moment: Moment,
+        terms: Terms = COVERED,
     ) -> None:
         """`confirmations`: the network's own setting, None for "finalized"."""
         self._connection = connection
@@ -86,6 +98,7 @@ class Booking:
         self._codec = codec
         self._confirmations = confirmations
         self._moment = moment
+        self._terms = terms
         self._coins: dict[bytes, Coin] = {}
         self._deposits: dict[str, Deposit] = {}  # by id: every row this transaction touches
         self._checks = NO_CHECKS
@@ -173,9 +186,16 @@ class Booking:
             deposit.reject(self._moment)
         self._deposits[deposit.id] = deposit
 
+    @property
+    def changed(self) -> int:
+        """How many deposits `store` will write."""
+        return sum(deposit.changed for deposit in self._deposits.values())
+
     async def store(self) -> int:
         """Write what changed; returns the number of events made."""
         changed = [deposit for deposit in self._deposits.values() if deposit.changed]
+        for deposit in changed if self._terms.silent else ():
+            deposit.silent = deposit.silent or deposit.created_at is None or bool(deposit.events)
         await self._load_coins({deposit.asset for deposit in changed})
         return await ledger.store(
             self._connection, changed, self._coins, self._codec, self._moment.now
@@ -278,11 +298,12 @@ class Booking:
     ) -> Iterable[Deposit]:
         """The deposits that today's rules make of a transfer: one an account that covers it."""
         height, coin = block.header.height, self._coins.get(transfer.asset)
-        if coin is None or height < coin.covered_from:
+        if coin is None or not self._covers(coin.covered_from, height):
             return
         payers = spendings.payers(transfer, self._noted)
         for watcher in watchers.get(transfer.recipient, []):
-            if watcher.own or height < watcher.covered_from or not watcher.watches(height):
+            covered = self._covers(watcher.covered_from, height)
+            if watcher.own or not covered or not watcher.watches(height):
                 continue
             own = {
                 key
@@ -320,6 +341,9 @@ class Booking:
                 first_reason=reason,
                 silent=watcher.is_silent(height),
             )
+
+    def _covers(self, covered_from: int, height: int) -> bool:
+        return self._terms.all_history or height >= covered_from
 
     def _id(self, account: str, transfer: Transfer) -> str:
         return make_id(

@@ -1,36 +1,24 @@
 """Reads past blocks again: the gap between a registration and its activation, and `fromBlock`.
 
 It decodes and proves as the follower does, and books inside each address's and coin's coverage.
-Its fence is the stored header of each block, held until its transaction ends: a swap waits for it,
-or it finds the block gone and reads again. Below the stored headers only a rewind can take a block
-away, and that moves `rewinds`; that the blocks there are ours at all, the node says by having our
-lowest header above them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import asyncpg
 import structlog
 
-from indexer import balances, cursors
-from indexer.balances import Checks
-from indexer.booking import Booking, Found
-from indexer.chains import Chain, Header
-from indexer.cursors import Cursor, Stale
-from indexer.model import Moment, Unavailable
+from indexer import scan_reading
+from indexer.chains import Chain
+from indexer.scan_booking import PastBooking, Rules, survey
 from indexer.watchset import WatchSet
 
 CHUNK_BLOCKS: Final = 100  # blocks that one transaction books
 
 log = structlog.get_logger()
-
-
-class Rules(Protocol):
-    @property
-    def required(self) -> int | None: ...  # confirmations; None: "finalized"
 
 
 class Scanner:
@@ -40,10 +28,10 @@ class Scanner:
         self, network: str, rules: Rules, chain: Chain, pool: asyncpg.Pool, watch: WatchSet
     ) -> None:
         self.network = network
-        self._rules = rules
         self._chain = chain
         self._pool = pool
         self._watch = watch
+        self._booking = PastBooking(network, rules, chain)
 
     async def step(self) -> bool:
         """Read one chunk; False where nothing is left to read up to the cursor.
@@ -51,8 +39,8 @@ class Scanner:
         Raises Unavailable (the node) and Stale (the chain moved under it: just step again).
         """
         async with self._pool.acquire() as connection:
-            cursor = await cursors.read(connection, self.network)
-            if cursor is None:
+            ground = await survey(connection, self.network)
+            if ground is None:
                 return False
             scans = await connection.fetch(
                 """
@@ -60,75 +48,20 @@ class Scanner:
                  where network = $1 and state = 'open' and next <= $2
                 """,
                 self.network,
-                cursor.height,
+                ground.cursor.height,
             )
-            lowest = await cursors.lowest_header(connection, self.network)
-            if not scans or lowest is None:
+            if not scans:
                 return False
             # After the scans were read: whatever they are for is in the watch set by now.
             await self._watch.refresh(connection)
-        first, last = _chunk(scans, cursor.height)
-        headers, found, checks = await self._read(first, last)
-        if last < lowest[0]:
-            await self._confirm_ours(headers[-1], *lowest)
+        first, last = _chunk(scans, ground.cursor.height)
+        reading = await scan_reading.read(self._chain, self._watch, first, last)
+        await self._booking.confirm(ground, reading)
         async with self._pool.acquire() as connection, connection.transaction():
-            moment = await self._hold(connection, cursor, headers, lowest[0])
-            booking = Booking(
-                connection, self.network, self._chain.codec, self._rules.required, moment
-            )
-            await booking.find(found, checks)
-            events = await booking.store()
+            booked = await self._booking.book(connection, ground, reading)
             await self._advance(connection, [s["id"] for s in scans], first, last)
-        log.info("scanned", network=self.network, first=first, last=last, events=events)
+        log.info("scanned", network=self.network, first=first, last=last, events=booked.events)
         return True
-
-    async def _read(self, first: int, last: int) -> tuple[list[Header], list[Found], Checks]:
-        headers: list[Header] = []
-        found: list[Found] = []
-        checks: dict[tuple[bytes, bytes, bytes], bool | None] = {}
-        async for block in self._chain.blocks(first, last):
-            headers.append(block.header)
-            if transfers := self._chain.transfers(block, self._watch):
-                found.append(Found(block.header, transfers))
-                checks |= await balances.check(self._chain, [block], self._watch)
-        return headers, found, checks
-
-    async def _hold(
-        self,
-        connection: asyncpg.Connection,
-        seen: Cursor,
-        headers: Sequence[Header],
-        lowest: int,
-    ) -> Moment:
-        """Keep the chain under these blocks in place; Stale if it is another one already.
-
-        `lowest`: of the headers stored when the blocks were chosen; what lies below is confirmed.
-        """
-        first, last = headers[0].height, headers[-1].height
-        if first < lowest:
-            await cursors.share(connection, self.network)
-        held = await cursors.hold_headers(connection, self.network, first, last)
-        # Read with the headers in hand, which a rewind waits for.
-        cursor = await cursors.read(connection, self.network)
-        if cursor is None or cursor.rewinds != seen.rewinds:
-            raise Stale(f"{self.network}: the chain was rewound under a scan")
-        for header in headers:
-            kept = held.get(header.height)
-            if kept is None and header.height >= lowest:
-                raise Stale(f"{self.network}: the chain moved under a scan")
-            if kept not in (None, header.hash):
-                raise Unavailable(f"{header.source} has another block {header.height} than ours")
-        return Moment(cursor.height, cursor.finalized, await cursors.now(connection))
-
-    async def _confirm_ours(self, newest: Header, height: int, block_hash: bytes) -> None:
-        """Blocks below the stored headers are ours if they lie below our lowest one at the node."""
-        theirs = await self._chain.headers([newest.height, height])
-        for header, ours in zip(theirs, (newest.hash, block_hash), strict=True):
-            if header is None or header.hash != ours:
-                raise Unavailable(
-                    f"the node is on another branch than ours below block {height}, "
-                    f"or does not serve it"
-                )
 
     async def _advance(
         self, connection: asyncpg.Connection, scans: Sequence[int], first: int, last: int
