@@ -43,6 +43,7 @@ class Rules:
     quorum: int = 1
     finality: str = "network"
     reorg_window: int = 64
+    id: str = "net"
 
 
 def adapter(node: EvmNode, native: str, chain_id: int | None = None) -> EvmChain:

@@ -37,6 +37,7 @@ class Rules:
     chain: str = "regtest"
     quorum: int = 1
     reorg_window: int = 8
+    id: str = "net"
 
 
 def make_traffic(seed: int = 1, steps: int = STEPS) -> UtxoTraffic:

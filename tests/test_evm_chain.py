@@ -50,6 +50,7 @@ class Rules:
     quorum: int = 1
     finality: str = "depth"
     reorg_window: int = 64
+    id: str = "net"
 
 
 def honest(method: str, params: Sequence[Any], reply: Json) -> Json:

@@ -37,6 +37,7 @@ class Rules:
     endpoints: Sequence[OneEndpoint]
     quorum: int = 1
     finality: str = "network"
+    id: str = "net"
 
 
 def at(node: Twisted) -> OneEndpoint:

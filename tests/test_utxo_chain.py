@@ -36,6 +36,7 @@ class Rules:
     chain: str = "regtest"
     quorum: int = 1
     reorg_window: int = 20
+    id: str = "net"
 
 
 class Scripted(UtxoNode):

@@ -63,6 +63,8 @@ class EvmSettings(Protocol):
     """The settings of an EVM network that its adapter acts on."""
 
     @property
+    def id(self) -> str: ...  # the network's
+    @property
     def chain_id(self) -> int: ...
     @property
     def endpoints(self) -> Sequence[EndpointSettings]: ...
@@ -90,7 +92,7 @@ class EvmChain:
         self._node = EvmNode(self._rpc)
         self._fetcher = Fetcher(self._node, verify=settings.verify, native=settings.native)
         self._endpoints = Endpoints(
-            [Endpoint(each.url, each.headers) for each in settings.endpoints],
+            [Endpoint(each.url, each.headers, network=settings.id) for each in settings.endpoints],
             self._check,
             self._transport.clock,
         )

@@ -33,6 +33,7 @@ from indexer.chains.evm_wire import (
     quantity,
     sized,
 )
+from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.rpc import Endpoint
 from indexer.chains.transfer_event import TRANSFER_TOPIC
 
@@ -96,7 +97,8 @@ class Fetcher:
         proved: list[Block] = []
         for block, of_block, trace in zip(blocks, receipts, traces, strict=True):
             size = block.size + of_block.size + (0 if trace is None else trace.size)
-            content = self._content(block.value, of_block.value, trace)
+            with PROVE_SECONDS.labels(endpoint.network).time():
+                content = self._content(block.value, of_block.value, trace)
             proved.append(Block(_place(endpoint, block.value), content, size))
             await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
         return proved

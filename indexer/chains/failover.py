@@ -11,10 +11,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
+from indexer.chains.metrics import FOLLOWED, NODE_FAILURES, STATE, kind
 from indexer.chains.rpc import Endpoint, EndpointFailed
 from indexer.model import Refused, Unavailable
 
@@ -57,6 +59,9 @@ class _Member:
     excluded_until: float = 0.0
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    def is_in(self, state: Health) -> bool:
+        return self.state is state
+
 
 class Endpoints:
     """A network's endpoints in order of preference.
@@ -78,6 +83,7 @@ class Endpoints:
         self._clock = clock
         self._followed = 0
         self._look_back_at = 0.0
+        self._tell()
 
     @property
     def followed(self) -> Endpoint:
@@ -171,6 +177,17 @@ class Endpoints:
                 member.failures = max(member.failures, FAILURES - 1)
                 self._failed(member, error)
 
+    def _tell(self) -> None:
+        """Let Prometheus ask for what `health` says."""
+        for at, member in enumerate(self._members):
+            labels = (member.endpoint.network, member.endpoint.name)
+            FOLLOWED.labels(*labels).set_function(partial(self._follows, at))
+            for state in Health:
+                STATE.labels(*labels, state).set_function(partial(member.is_in, state))
+
+    def _follows(self, at: int) -> bool:
+        return at == self._followed
+
     def _others(self, but: Endpoint) -> list[_Member]:
         return [member for member in self._members if member.endpoint is not but]
 
@@ -213,6 +230,7 @@ class Endpoints:
     def _failed(self, member: _Member, error: Unavailable) -> None:
         if str(error) != member.error:
             log.warning("endpoint_failed", endpoint=member.endpoint.name, reason=str(error))
+        NODE_FAILURES.labels(member.endpoint.network, member.endpoint.name, kind(error)).inc()
         member.failures += 1
         member.failed_at = self._clock()
         if member.state is not Health.EXCLUDED:

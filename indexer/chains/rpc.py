@@ -23,6 +23,7 @@ from typing import Final
 import aiohttp
 import yarl
 
+from indexer.chains.metrics import FETCH_SECONDS, RETRIES, kind
 from indexer.model import Refused, Unavailable
 
 CONNECT_SECONDS: Final = 5.0
@@ -65,10 +66,12 @@ class Endpoint:
     """One node's URL and headers.
 
     `name` is `scheme://host:port`. User, password, path, query and headers may hold keys: they are
-    used for requests and shown nowhere.
+    used for requests and shown nowhere. `network`: whose node it is, a label of metrics.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str] = _NO_HEADERS, *, network: str = ""
+    ) -> None:
         try:
             parsed = yarl.URL(url)
             port = parsed.port
@@ -78,6 +81,7 @@ class Endpoint:
             raise Refused("an endpoint's URL must start with http:// or https:// and name a host")
         host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
         self.name = f"{parsed.scheme}://{host}:{port}"
+        self.network = network
         self.batches = True  # until it refuses one
         self.cool_until = 0.0  # by the transport's clock
         self._url = parsed.with_user(None)
@@ -152,12 +156,14 @@ class Transport:
             attempt += 1
             await self._rest(endpoint)
             try:
-                return await self._send(endpoint, method, path, body)
+                with FETCH_SECONDS.labels(endpoint.network, endpoint.name).time():
+                    return await self._send(endpoint, method, path, body)
             except (TooSlow, TooLarge, NotServed):
                 raise
-            except EndpointFailed:
+            except EndpointFailed as failure:
                 if attempt == ATTEMPTS:
                     raise
+                RETRIES.labels(endpoint.network, endpoint.name, kind(failure)).inc()
             await self._sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * (0.5 + self._jitter()))
 
     def cool(self, endpoint: Endpoint, seconds: float | None = None) -> None:

@@ -13,6 +13,7 @@ from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
 from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.metrics import UNPROVED
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
@@ -47,6 +48,8 @@ class TronSettings(Protocol):
     """The settings of a TRON network that its adapter acts on."""
 
     @property
+    def id(self) -> str: ...  # the network's
+    @property
     def endpoints(self) -> Sequence[EndpointSettings]: ...
     @property
     def quorum(self) -> int: ...
@@ -62,12 +65,14 @@ class TronChain:
         self.unproved_blocks = 0
         self._settings = settings
         self._transport = transport or Transport()
-        members = [Endpoint(each.url, each.headers) for each in settings.endpoints]
+        members = [
+            Endpoint(each.url, each.headers, network=settings.id) for each in settings.endpoints
+        ]
         self._endpoints = Endpoints(members, self._check, self._transport.clock)
         self._node = TronNode(
             self._transport,
             {
-                member.name: Endpoint(each.solidity, each.headers)
+                member.name: Endpoint(each.solidity, each.headers, network=settings.id)
                 for member, each in zip(members, settings.endpoints, strict=True)
                 if each.solidity is not None
             },
@@ -185,6 +190,7 @@ class TronChain:
         elif self._settings.quorum < SECOND_OPINION:
             await self._agree(source, [block], SECOND_OPINION)
         self.unproved_blocks += 1
+        UNPROVED.labels(source.network).inc()
         log.warning(
             "block_not_provable",
             height=height,

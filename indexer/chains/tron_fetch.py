@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from indexer.chains import Block, Header
 from indexer.chains.answers import NotProved, Sized
+from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.rpc import Endpoint
 from indexer.chains.tron_decode import Content
 from indexer.chains.tron_execution import executions_of
@@ -71,7 +72,8 @@ class Fetcher:
         share = answer.size // len(headers)
         blocks: list[Block] = []
         for header, block, of_block in zip(headers, answer.value, found, strict=True):
-            content = _content(endpoint, block, of_block.value)
+            with PROVE_SECONDS.labels(endpoint.network).time():
+                content = _content(endpoint, block, of_block.value)
             blocks.append(Block(header, content, share + of_block.size))
             await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
         return blocks

@@ -13,6 +13,7 @@ from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
 from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
+from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
@@ -47,6 +48,8 @@ class UtxoSettings(Protocol):
     """The settings of a Bitcoin-like network that its adapter acts on."""
 
     @property
+    def id(self) -> str: ...  # the network's
+    @property
     def coin(self) -> str: ...  # "btc" | "ltc" | "doge"
     @property
     def chain(self) -> str: ...  # "mainnet" | "testnet" | "signet" | "regtest"
@@ -69,7 +72,7 @@ class UtxoChain:
         self._transport = transport or Transport()
         self._node = UtxoNode(JsonRpc(self._transport), self._transport)
         self._endpoints = Endpoints(
-            [Endpoint(each.url, each.headers) for each in settings.endpoints],
+            [Endpoint(each.url, each.headers, network=settings.id) for each in settings.endpoints],
             self._check,
             self._transport.clock,
         )
@@ -175,7 +178,8 @@ class UtxoChain:
             raw = await self._node.block(endpoint, value)
             if parent is None:
                 parent = await self._parent(endpoint, height, raw)
-            blocks.append(self._proved(endpoint, height, value, raw, parent))
+            with PROVE_SECONDS.labels(endpoint.network).time():
+                blocks.append(self._proved(endpoint, height, value, raw, parent))
             parent = raw[:HEADER_BYTES]
             await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
         return blocks
