@@ -98,10 +98,16 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 class Server:
     """The API on its socket, from `start` to `stop`."""
 
-    def __init__(self, context: Context, added: Iterable[Routes | web.RouteTableDef] = ()) -> None:
+    def __init__(
+        self,
+        context: Context,
+        added: Iterable[Routes | web.RouteTableDef] = (),
+        limits: Limits | None = None,
+    ) -> None:
         self._settings = context.settings.api
         self._tls = tls_context(self._settings.tls_cert, self._settings.tls_key)
-        self._runner = web.AppRunner(build(context, added), shutdown_timeout=SHUTDOWN_SECONDS)
+        app = build(context, added, limits)
+        self._runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_SECONDS)
         self._socket: asyncio.Server | None = None
 
     async def start(self) -> str:

@@ -25,7 +25,7 @@ from indexer.api.protocol import MAX_LINE
 from indexer.api.server import Server
 from tests.api.tables import rows
 from tests.api.test_api_server import on
-from tests.api.world import ADMIN_KEY, World, address
+from tests.api.world import ADMIN_KEY, World, address, unlimited
 
 SECONDS: Final = 20.0  # in which the server must have hung up
 QUIET: Final = 0.3  # seconds that a test's body may take to arrive
@@ -100,7 +100,8 @@ async def all_of(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.fixture
 async def wire(world: World) -> AsyncIterator[Wire]:
-    server = Server(on(world, listen="127.0.0.1:0", admin_key=ADMIN_KEY), ROUTES)
+    context = on(world, listen="127.0.0.1:0", admin_key=ADMIN_KEY)
+    server = Server(context, ROUTES, unlimited())
     wire = Wire(int((await server.start()).rpartition(":")[2]))
     before = await rows(world.pool)
     with structlog.testing.capture_logs() as logs:

@@ -127,6 +127,11 @@ class Caller:
             params["cursor"] = page["nextCursor"]
 
 
+def unlimited() -> Limits:
+    """For tests that ask more than any caller would."""
+    return Limits(rate=100_000.0, guesses=100_000)
+
+
 @dataclass
 class World:
     pool: asyncpg.Pool
@@ -170,8 +175,7 @@ class World:
             roles=("api",),
             ready=ready,
         )
-        unlimited = Limits(rate=100_000.0, guesses=100_000)
-        server = TestServer(build(context, ROUTES, unlimited))
+        server = TestServer(build(context, ROUTES, unlimited()))
         await server.start_server(**LIMITS)
         session = aiohttp.ClientSession()
         async with session.get(server.make_url("/openapi.json")) as answer:
