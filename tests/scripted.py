@@ -12,7 +12,17 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from indexer.chains import NATIVE, Block, Codec, Header, Holding, Token, Transfer, Watch
+from indexer.chains import (
+    NATIVE,
+    Block,
+    Codec,
+    Header,
+    Holding,
+    Sighting,
+    Token,
+    Transfer,
+    Watch,
+)
 from indexer.chains.evidence import Proof
 from indexer.model import Refused, Unavailable
 
@@ -84,6 +94,7 @@ class ScriptedChain:
     hint: Callable[[], None] = lambda: None  # the script's, once somebody listens
     agrees: Callable[[Holding], bool | None] = lambda _: True  # whether a balance does
     balances: list[Holding] = field(default_factory=list)  # that were asked for
+    sightings: dict[bytes, Sighting] = field(default_factory=dict)  # of what is in no block
 
     def __post_init__(self) -> None:
         if not self.view:
@@ -162,6 +173,14 @@ class ScriptedChain:
 
     async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
         raise Refused("nothing is proved here")
+
+    async def transaction(self, tx: bytes) -> Sighting | None:
+        for header, payments in self.shown:
+            for each in payments:
+                if each.tx == tx:
+                    assets = frozenset([NATIVE, each.asset])
+                    return Sighting(self.source, header.height, header.hash, True, assets=assets)
+        return self.sightings.get(tx)
 
     async def token(self, asset: bytes) -> Token:
         raise Refused(f"{asset.hex()} is no token")

@@ -234,7 +234,8 @@ async def test_a_node_that_goes_away_is_unavailable(opening: Open) -> None:
     try:
         transfer = Transfer(bytes(32), NATIVE, subject.alice, 0, 1, None)
         proof = partial(subject.adapter.proof, 1, bytes(32), transfer)
-        for ask in (subject.adapter.tip, subject.adapter.connect, proof):
+        look = partial(subject.adapter.transaction, bytes(32))
+        for ask in (subject.adapter.tip, subject.adapter.connect, proof, look):
             with pytest.raises(Unavailable):
                 await ask()
         with pytest.raises(Unavailable):
@@ -262,6 +263,32 @@ async def test_what_the_codec_writes_it_reads(subject: Subject) -> None:
     for wrong in ("", "native", "ö"):
         with pytest.raises(Refused):
             codec.parse_asset(wrong)
+
+
+async def test_a_transaction_is_found_where_it_is(subject: Subject) -> None:
+    adapter = subject.adapter
+    tx = await subject.pay(UNITS)
+    waiting = await adapter.transaction(tx)
+    assert waiting is not None
+    assert (waiting.height, waiting.block, waiting.trouble) == (None, None, None)
+    await subject.mine()
+    for _ in range(2):
+        hashes, found = await subject.hashes(), await adapter.transaction(tx)
+        assert found is not None
+        assert found.height is not None
+        assert (found.block, found.executed, found.trouble) == (hashes[found.height], True, None)
+        (block,) = await read(adapter, found.height, found.height)
+        paid = adapter.transfers(block, Watching(list(found.assets), [subject.alice]))
+        assert [(t.asset, t.units) for t in paid if t.tx == tx] == [(subject.asset, UNITS)]
+        await subject.reorganise(2)
+
+
+async def test_a_transaction_that_there_is_not_is_not_found(subject: Subject) -> None:
+    if subject.finds_all:
+        assert await subject.adapter.transaction(b"\7" * 32) is None
+    else:
+        with pytest.raises(Refused, match="txindex"):
+            await subject.adapter.transaction(b"\7" * 32)
 
 
 async def test_what_is_no_token_is_refused(subject: Subject) -> None:

@@ -70,6 +70,18 @@ class Holding(NamedTuple):
     holder: bytes
 
 
+class Sighting(msgspec.Struct, frozen=True):
+    """Where a node has a transaction, by its own word. In no block: it waits to be mined."""
+
+    source: str
+    height: int | None = None
+    block: bytes | None = None  # its hash; not always of the node's chain any more
+    executed: bool | None = None  # whether it succeeded there; None where the node doesn't say
+    trouble: str | None = None  # why it failed, or why it can never be mined
+    assets: frozenset[bytes] = frozenset()  # that it may have moved: what to decode its block for
+    unseen: str | None = None  # what it may have moved that nobody sees here, and why
+
+
 class Token(msgspec.Struct, frozen=True):
     """What a contract says of itself. Display only: never a key (P6)."""
 
@@ -172,6 +184,13 @@ class Chain(Protocol):
         """Evidence that a transfer is in a block, for others to check.
 
         Refused where no node gives that block any more, or it can't be proved.
+        """
+        ...
+
+    async def transaction(self, tx: bytes) -> Sighting | None:
+        """Where the nodes have a transaction; None where those that answer don't know it.
+
+        What they say is not proved. Refused where they can't find every transaction.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
+from indexer.chains import Block, Codec, Header, Holding, Sighting, Token, Transfer, Watch
 from indexer.chains.answers import NotProved
 from indexer.chains.evidence import Proof
 from indexer.chains.evm_balance import balances_agree
@@ -19,6 +19,7 @@ from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
 from indexer.chains.evm_inclusion import prove_transfer
 from indexer.chains.evm_node import EvmNode
+from indexer.chains.evm_sighting import find
 from indexer.chains.evm_wire import quantity, sized
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode
@@ -175,6 +176,9 @@ class EvmChain:
 
     async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
         return await prove_transfer(self._node, self._endpoints, block, transfer)
+
+    async def transaction(self, tx: bytes) -> Sighting | None:
+        return await find(self._node, self._endpoints, tx, self._settings.native)
 
     async def token(self, asset: bytes) -> Token:
         from indexer.chains.evm_token import read_token  # web3: slow to import, rarely needed

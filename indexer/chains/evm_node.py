@@ -16,6 +16,7 @@ from indexer.chains.evm_wire import (
     WireBlock,
     WireHeader,
     WireLog,
+    WirePlace,
     WireReceipt,
     WireTrace,
     octets,
@@ -35,6 +36,8 @@ T = TypeVar("T")
 _text: Final = msgspec.json.Decoder(str)
 _header: Final = msgspec.json.Decoder(WireHeader | None)
 _block: Final = msgspec.json.Decoder(WireBlock | None)
+_place: Final = msgspec.json.Decoder(WirePlace | None)
+_receipt: Final = msgspec.json.Decoder(WireReceipt | None)
 _receipts: Final = msgspec.json.Decoder(list[WireReceipt | None] | None)
 _traces: Final = msgspec.json.Decoder(list[WireTrace] | None)
 _logs: Final = msgspec.json.Decoder(list[WireLog] | None)
@@ -129,6 +132,19 @@ class EvmNode:
             for token, holder, block in wanted
         ]
         return [_number(endpoint, answer) for answer in await self._rpc.answers(endpoint, calls)]
+
+    async def transaction(
+        self, endpoint: Endpoint, tx: str
+    ) -> tuple[WirePlace | None, WireReceipt | None]:
+        """Where a transaction is, mined or not, and what became of it; None: it isn't there."""
+        methods = ("eth_getTransactionByHash", "eth_getTransactionReceipt")
+        place, receipt = await self._rpc.batch(endpoint, [Call(name, [tx]) for name in methods])
+        return decode(endpoint, place, _place), decode(endpoint, receipt, _receipt)
+
+    async def nonce(self, endpoint: Endpoint, sender: str) -> int:
+        """Of the next transaction that may be mined of a sender."""
+        raw = await self._rpc.call(endpoint, "eth_getTransactionCount", [sender, "latest"])
+        return quantity(decode(endpoint, raw, _text))
 
     async def _by_hash(
         self,

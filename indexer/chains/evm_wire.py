@@ -70,6 +70,16 @@ class WireTransaction(Wire, kw_only=True):
     is_system_tx: bool | None = None
 
 
+class WirePlace(Wire, kw_only=True):
+    """A transaction as far as `evm_sighting` reads it; in no block while it waits to be mined."""
+
+    sender: str = msgspec.field(name="from")
+    nonce: str
+    input: str
+    block_hash: str | None = None
+    block_number: str | None = None
+
+
 class Withdrawal(Wire, kw_only=True):
     index: str
     validator_index: str

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch
+from indexer.chains import Block, Codec, Header, Holding, Sighting, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
 from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
@@ -22,6 +22,7 @@ from indexer.chains.tron_decode import Content, transfers
 from indexer.chains.tron_fetch import Fetcher, header_of
 from indexer.chains.tron_inclusion import prove_transfer
 from indexer.chains.tron_node import TronNode
+from indexer.chains.tron_sighting import find
 from indexer.chains.tron_token import read_token
 from indexer.model import Refused, Unavailable
 
@@ -148,6 +149,9 @@ class TronChain:
 
     async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
         return await prove_transfer(self._node, self._endpoints, height, block, transfer)
+
+    async def transaction(self, tx: bytes) -> Sighting | None:
+        return await find(self._node, self._endpoints, tx)
 
     async def token(self, asset: bytes) -> Token:
         async def ask(path: str, question: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 from indexer.chains.answers import Missing, Sized
 from indexer.chains.jsonrpc import decode
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
-from indexer.chains.tron_wire import WireBlock, WireBlocks, WireInfo
+from indexer.chains.tron_wire import WireBlock, WireBlocks, WireInfo, WireTransaction
 
 EMPTY: Final = (b"{}", b"[]", b"{ }", b"[ ]")
 
@@ -34,6 +34,8 @@ _fault: Final = msgspec.json.Decoder(_Fault)
 _block: Final = msgspec.json.Decoder(WireBlock)
 _blocks: Final = msgspec.json.Decoder(WireBlocks)
 _count: Final = msgspec.json.Decoder(_Count)
+_transaction: Final = msgspec.json.Decoder(WireTransaction)
+_info: Final = msgspec.json.Decoder(WireInfo)
 _infos: Final = msgspec.json.Decoder(list[WireInfo])
 
 
@@ -92,6 +94,18 @@ class TronNode:
         found = [] if body.strip() in EMPTY else _decoded(endpoint, body, _infos)
         return Sized(found, len(body))
 
+    async def transaction(self, endpoint: Endpoint, tx: str) -> WireTransaction | None:
+        """One of a block, by its id; None where the node has none."""
+        return await self._named(endpoint, "gettransactionbyid", tx, _transaction)
+
+    async def pending(self, endpoint: Endpoint, tx: str) -> WireTransaction | None:
+        """One that waits to be mined."""
+        return await self._named(endpoint, "gettransactionfrompending", tx, _transaction)
+
+    async def info(self, endpoint: Endpoint, tx: str) -> WireInfo | None:
+        """What became of one transaction."""
+        return await self._named(endpoint, "gettransactioninfobyid", tx, _info)
+
     async def read(self, endpoint: Endpoint, path: str, question: Mapping[str, Any]) -> Any:
         """Any other question's answer, as plain JSON values."""
         return _decoded(endpoint, await self.ask(endpoint, path, question), _any)
@@ -104,6 +118,12 @@ class TronNode:
             said = endpoint.clean(_decoded(endpoint, answer, _fault).Error or "")
             raise EndpointFailed(f"{endpoint.name} answered {path} with an error: {said}")
         return answer
+
+    async def _named(
+        self, endpoint: Endpoint, method: str, tx: str, decoder: msgspec.json.Decoder[T]
+    ) -> T | None:
+        body = await self.ask(endpoint, f"wallet/{method}", {"value": tx})
+        return None if body.strip() in EMPTY else _decoded(endpoint, body, decoder)
 
     async def _header(
         self, endpoint: Endpoint, side: str, question: Mapping[str, Any]

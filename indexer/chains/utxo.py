@@ -9,7 +9,17 @@ from typing import Final, Protocol
 
 import structlog
 
-from indexer.chains import Block, Codec, Header, Holding, Token, Transfer, Watch, utxo_hints
+from indexer.chains import (
+    Block,
+    Codec,
+    Header,
+    Holding,
+    Sighting,
+    Token,
+    Transfer,
+    Watch,
+    utxo_hints,
+)
 from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
@@ -26,6 +36,7 @@ from indexer.chains.utxo_node import UtxoNode
 from indexer.chains.utxo_parse import HEADER_BYTES, parse_block, parse_header
 from indexer.chains.utxo_proof import NotProved, double_sha256, prove_block, prove_work, work
 from indexer.chains.utxo_retarget import prove_target
+from indexer.chains.utxo_sighting import find
 from indexer.chains.utxo_wire import Malformed
 from indexer.model import Refused
 
@@ -140,6 +151,9 @@ class UtxoChain:
 
     async def proof(self, height: int, block: bytes, transfer: Transfer) -> Proof:
         return await prove_transfer(self._node, self._endpoints, self._network, block, transfer)
+
+    async def transaction(self, tx: bytes) -> Sighting | None:
+        return await find(self._node, self._endpoints, tx)
 
     async def token(self, asset: bytes) -> Token:
         raise Refused("a Bitcoin-like network has no tokens")

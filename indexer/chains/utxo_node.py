@@ -6,7 +6,7 @@ as readily as any (P99), and who has followed a chain links each to the one befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,6 +18,8 @@ from indexer.chains.utxo_parse import HEADER_BYTES
 from indexer.chains.utxo_proof import double_sha256
 
 NO_SUCH_HEIGHT: Final = -8  # Core's RPC_INVALID_PARAMETER
+NO_SUCH_TRANSACTION: Final = -5
+INDEXED: Final = "mempool or blockchain"  # where it looked in vain, if it has an index of all
 NO_SUCH_BLOCK: Final = (-1, -5)  # RPC_MISC_ERROR, of a pruned one; RPC_INVALID_ADDRESS_OR_KEY
 
 _text: Final = msgspec.json.Decoder(str)
@@ -30,7 +32,22 @@ class Place(msgspec.Struct):
     height: int
 
 
+class Found(msgspec.Struct):
+    """`getrawtransaction` in words: without a block it waits to be mined."""
+
+    blockhash: str | None = None
+
+
+class Unspent(msgspec.Struct):
+    """`gettxout`."""
+
+    bestblock: str
+    confirmations: int
+
+
 _place: Final = msgspec.json.Decoder(Place)
+_found: Final = msgspec.json.Decoder(Found)
+_unspent: Final = msgspec.json.Decoder(Unspent | None)
 
 
 class Missing(EndpointFailed):
@@ -101,6 +118,28 @@ class UtxoNode:
                 raise
             raise Missing(f"{endpoint.name} does not have block {block.hex()}") from None
         return _bytes(endpoint, raw)
+
+    async def transaction(self, endpoint: Endpoint, tx: bytes) -> tuple[Found | None, bool]:
+        """Where a transaction is, and whether the node would find any that there is."""
+        try:
+            raw = await self._rpc.call(endpoint, "getrawtransaction", [tx.hex(), True])
+        except NodeError as error:
+            if error.code != NO_SUCH_TRANSACTION:
+                raise
+            return None, INDEXED in error.said
+        return decode(endpoint, raw, _found), True
+
+    async def height_of_unspent(
+        self, endpoint: Endpoint, tx: bytes, outputs: Iterable[int]
+    ) -> int | None:
+        """The block that holds a transaction, by the first of these outputs that is unspent."""
+        calls = [Call("gettxout", [tx.hex(), each, False]) for each in outputs]
+        for raw in await self._rpc.batch(endpoint, calls):
+            found = decode(endpoint, raw, _unspent)
+            if found is not None:
+                _, best = await self.place(endpoint, bytes.fromhex(found.bestblock))
+                return best.height - found.confirmations + 1
+        return None
 
 
 def _hash(endpoint: Endpoint, answer: msgspec.Raw) -> bytes:

@@ -44,6 +44,10 @@ class SimulatedChain(ContractChain[Block, Transaction, Wallet]):
         """Not the real program (contracts are Python here), but that there is one."""
         return b"\xfe" + address if address in self.contracts else b""
 
+    def nonce(self, sender: bytes) -> int:
+        """Of the sender's next transaction on the chain as it stands."""
+        return self.state.get((NONCE, sender))
+
     # ---------------------------------------------------------------- transactions
 
     def send(
@@ -51,7 +55,7 @@ class SimulatedChain(ContractChain[Block, Transaction, Wallet]):
     ) -> Transaction:
         """Sign with the wallet's next nonce, into the mempool; `kind` 0 or 2, else either."""
         pending = sum(tx.sender == wallet.address for tx in self._mempool)
-        nonce = self.state.get((NONCE, wallet.address)) + pending
+        nonce = self.nonce(wallet.address) + pending
         kind = self._rng.choice((LEGACY, DYNAMIC_FEE)) if kind is None else kind
         tx = self._sign(wallet, kind, nonce, to, value, data)
         self._mempool.append(tx)
@@ -75,7 +79,7 @@ class SimulatedChain(ContractChain[Block, Transaction, Wallet]):
         left: list[Transaction] = []
         randomness, room = self._rng.randbytes(32), GAS_LIMIT
         for tx in self._mempool:
-            nonce = self.state.get((NONCE, tx.sender))
+            nonce = self.nonce(tx.sender)
             if tx.nonce == nonce and tx.gas <= room and (pick is None or tx.hash in pick):
                 room -= tx.gas
                 executed.append(self._execute(tx, base_fee, randomness))

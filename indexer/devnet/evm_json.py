@@ -80,6 +80,12 @@ def transaction(tx: Transaction, where: Json, base_fee: int) -> Json:
     return shown
 
 
+def waiting(tx: Transaction) -> Json:
+    """A transaction that is in no block."""
+    nowhere = dict.fromkeys(("blockHash", "blockNumber", "transactionIndex"))
+    return transaction(tx, nowhere, 0)
+
+
 def receipt(
     tx: Transaction,
     where: Json,

@@ -17,7 +17,7 @@ from aiohttp import web
 from indexer.chains import NATIVE
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
-from indexer.devnet.evm_json import Json, text
+from indexer.devnet.evm_json import Json, text, waiting
 from indexer.devnet.evm_logs import block_logs, matches
 from indexer.devnet.evm_machine import Revert
 from indexer.devnet.loopback import Loopback
@@ -62,6 +62,7 @@ class EvmNode(Loopback):
             "eth_getBlockByHash": self._block_by_hash,
             "eth_getBlockReceipts": self._block_receipts,
             "eth_getTransactionByHash": self._transaction,
+            "eth_getTransactionCount": self._nonce,
             "eth_getTransactionReceipt": self._receipt,
             "eth_getLogs": self._logs,
             "eth_call": self._call,
@@ -157,11 +158,16 @@ class EvmNode(Loopback):
         return None if block is None else block.receipts
 
     def _transaction(self, tx_hash: object) -> Json | None:
-        position = self.chain.position(_octets(tx_hash, 32))
+        name = _octets(tx_hash, 32)
+        position = self.chain.position(name)
         if position is None:
-            return None
+            return next((waiting(tx) for tx in self.chain.waiting if tx.hash == name), None)
         found: Json = position[0].json["transactions"][position[1]]
         return found
+
+    def _nonce(self, address: object, at: object = "latest") -> str:
+        self._with_state(at)
+        return text(self.chain.nonce(_octets(address, 20)))
 
     def _receipt(self, tx_hash: object) -> Json | None:
         position = self.chain.position(_octets(tx_hash, 32))

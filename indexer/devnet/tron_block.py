@@ -120,9 +120,12 @@ def _header(data: WireHeaderData) -> Json:
 
 
 def _transaction(each: Executed) -> Json:
-    tx = each.transaction
+    return {"ret": [{"contractRet": each.result}], **waiting(each.transaction)}
+
+
+def waiting(tx: Transaction) -> Json:
+    """A transaction as it is sent: in no block."""
     return {
-        "ret": [{"contractRet": each.result}],
         "signature": [tx.signature.hex()],
         "txID": tx.hash.hex(),
         "raw_data": tx.shown,

@@ -16,7 +16,7 @@ from indexer.chains.evm_trie import keccak
 from indexer.chains.tron_codec import PREFIX
 from indexer.devnet.evm_machine import Revert
 from indexer.devnet.loopback import Loopback
-from indexer.devnet.tron_block import Block, Json
+from indexer.devnet.tron_block import Block, Json, waiting
 from indexer.devnet.tron_chain import SimulatedTron
 
 REQUEST_BYTES: Final = 2**20  # of a request's body
@@ -47,6 +47,9 @@ class TronNode(Loopback):
             "getblockbylimitnext": self._range,
             "gettransactioncountbyblocknum": self._count,
             "gettransactioninfobyblocknum": self._infos,
+            "gettransactionbyid": self._transaction,
+            "gettransactionfrompending": self._pending,
+            "gettransactioninfobyid": self._info,
             "triggerconstantcontract": self._call,
             "getcontract": self._contract,
             "getassetissuebyid": self._asset,
@@ -116,10 +119,37 @@ class TronNode(Loopback):
         block = self._at(number, head)
         if block is None or number > head.number - self.without_infos:
             return []
-        if self.keeps_internal:
-            return block.infos
+        return [self._kept(info) for info in block.infos]
+
+    def _kept(self, info: Json) -> Json:
         kept = "internal_transactions"
-        return [{k: v for k, v in info.items() if k != kept} for info in block.infos]
+        return info if self.keeps_internal else {k: v for k, v in info.items() if k != kept}
+
+    def _transaction(self, question: Json, head: Block) -> Json:
+        return next(
+            (
+                tx
+                for block in self.chain.branch(0, head.number)
+                for tx in block.json.get("transactions", [])
+                if tx["txID"] == question.get("value")
+            ),
+            {},
+        )
+
+    def _info(self, question: Json, head: Block) -> Json:
+        return next(
+            (
+                self._kept(info)
+                for block in self.chain.branch(0, head.number - self.without_infos)
+                for info in block.infos
+                if info["id"] == question.get("value")
+            ),
+            {},
+        )
+
+    def _pending(self, question: Json, head: Block) -> Json:
+        name = question.get("value")
+        return next((waiting(tx) for tx in self.chain.waiting if tx.hash.hex() == name), {})
 
     def _call(self, question: Json, head: Block) -> Json:
         to, selector = _address(question, "contract_address"), question.get("function_selector")

@@ -14,6 +14,7 @@ import orjson
 from aiohttp import web
 
 from indexer.devnet.loopback import Loopback
+from indexer.devnet.utxo_block import Transaction
 from indexer.devnet.utxo_chain import CHAIN, Block, SimulatedUtxoChain
 
 REQUEST_BYTES: Final = 2**20  # of a request's body
@@ -39,12 +40,20 @@ class RpcError(Exception):
 class UtxoNode(Loopback):
     """Serves a chain on loopback while it is entered: `async with UtxoNode(chain) as node`.
 
-    `rest`: whether blocks are served at `/rest/block/HASH.bin`.
+    `rest`: whether blocks are served at `/rest/block/HASH.bin`. `indexed`: Core's `txindex`.
     """
 
-    def __init__(self, chain: SimulatedUtxoChain, port: int = 0, *, rest: bool = True) -> None:
+    def __init__(
+        self,
+        chain: SimulatedUtxoChain,
+        port: int = 0,
+        *,
+        rest: bool = True,
+        indexed: bool = True,
+    ) -> None:
         self.chain = chain
         self.rest = rest
+        self.indexed = indexed
         super().__init__(port, REQUEST_BYTES)
         self._methods: dict[str, Callable[..., Any]] = {
             "getblockchaininfo": self._chain_info,
@@ -54,6 +63,8 @@ class UtxoNode(Loopback):
             "getblockhash": self._block_hash,
             "getblockheader": self._header,
             "getblock": self._block,
+            "getrawtransaction": self._transaction,
+            "gettxout": self._unspent,
         }
 
     def _add_routes(self, router: web.UrlDispatcher) -> None:
@@ -139,6 +150,38 @@ class UtxoNode(Loopback):
         if verbosity != 0:
             raise RpcError(INVALID_PARAMETER, "only verbosity 0 is simulated")
         return self._known(name).raw.hex()
+
+    def _transaction(self, name: object, verbose: bool = False) -> str | Json:
+        mined = self._mined(name) if self.indexed else None
+        found = next((tx for tx in self.chain.waiting if tx.hash.hex() == name), None)
+        if mined is not None:
+            found = mined[1]
+        if found is None:
+            where = "or blockchain transaction" if self.indexed else "transaction. Use -txindex"
+            raise RpcError(NOT_FOUND, f"No such mempool {where}")
+        if not verbose:
+            return found.raw.hex()
+        shown: Json = {"txid": found.hash.hex(), "hex": found.raw.hex()}
+        if mined is not None:
+            shown["blockhash"] = mined[0].hash.hex()
+            shown["confirmations"] = self.chain.head.number - mined[0].number + 1
+        return shown
+
+    def _unspent(self, name: object, index: object, _mempool: bool = True) -> Json | None:
+        """Of what nobody spends again: what payers spend here is invented."""
+        mined = self._mined(name)
+        if mined is None or type(index) is not int or index >= len(mined[1].outputs):
+            return None
+        confirmations = self.chain.head.number - mined[0].number + 1
+        return {"bestblock": self.chain.head.hash.hex(), "confirmations": confirmations}
+
+    def _mined(self, name: object) -> tuple[Block, Transaction] | None:
+        """A transaction of the chain as it stands, and its block."""
+        for block in self.chain.branch():
+            for tx in block.transactions:
+                if tx.hash.hex() == name:
+                    return block, tx
+        return None
 
     def _known(self, name: object) -> Block:
         """Any block there ever was, stale ones too (P99)."""

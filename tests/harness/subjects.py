@@ -82,6 +82,7 @@ class Subject(ABC):
     family: ClassVar[str]
     final: ClassVar[bool] = True  # whether its node calls blocks irreversible
     worked: ClassVar[bool] = False  # whether its headers prove work
+    finds_all: ClassVar[bool] = True  # whether its node keeps an index of all transactions
     asset: bytes = NATIVE  # what `pay` pays
     alice: bytes  # whom
     foreign: ClassVar[tuple[str, ...]]  # addresses of other networks
@@ -227,6 +228,8 @@ class SimulatedUtxo(Utxo, Simulated[SimulatedUtxoChain]):
 
 
 class RealUtxo(Utxo):
+    finds_all = False
+
     def __init__(self, before: Proxy, node: Bitcoind, coin: str, alice: bytes) -> None:
         self.open(before, coin)
         self._node = node
