@@ -138,7 +138,8 @@ class UtxoNode:
             found = decode(endpoint, raw, _unspent)
             if found is not None:
                 _, best = await self.place(endpoint, bytes.fromhex(found.bestblock))
-                return best.height - found.confirmations + 1
+                height: int = best.height - found.confirmations + 1
+                return height
         return None
 
 
