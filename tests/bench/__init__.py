@@ -10,7 +10,7 @@ Absolute figures move by a third between runs and machines; the ratios are what 
     engine.py    the engine under measurement: fresh database, settings, watched addresses
     floor.py     the floor of catch-up
     outbox.py    due deliveries, and events committed at a pace
-    catch_up.py  deposits.py  callbacks.py    the figures, and what stands beside them
+    catch_up.py  deposits.py  callbacks.py  addresses.py    the figures, and what stands beside them
     tron.py      utxo.py                      catch-up of the other families, node and floor with it
     parse.py     recorded Bitcoin blocks, beside ElectrumX
     suite.py     results.py                   what they share, and how they are shown

@@ -14,7 +14,7 @@ from typing import Final
 
 from indexer import log
 from indexer.embedded import Embedded
-from tests.bench import callbacks, catch_up, deposits, parse, tron, utxo
+from tests.bench import addresses, callbacks, catch_up, deposits, parse, tron, utxo
 from tests.bench.results import DELAY_HEADINGS, Delay, Figure, aligned, machine
 from tests.bench.suite import FULL, QUICK, SPARSE, Sizes, Suite
 
@@ -26,6 +26,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure | Delay]]]] =
     "parse": parse.figures,
     "deposits": deposits.figures,
     "callbacks": callbacks.figures,
+    "addresses": addresses.figures,
 }
 
 
@@ -103,6 +104,8 @@ are processes on another core. CPU and memory are the measured process's, withou
 - **commit to first byte**: from before an event's commit until its request is at the receiver,
   {callbacks.OFFERED:,} events a second committed {callbacks.OFFERED_TOGETHER} at a time for
   {sizes.offered_seconds:g} s, however the dispatcher beside fares. Aims: p50 50 ms, p99 500 ms.
+- **registered**: {sizes.registered:,} addresses with references through the API, every one checked;
+  server and caller are one process. The COPY checks nothing.
 """
 
 

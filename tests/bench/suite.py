@@ -28,6 +28,7 @@ class Sizes:
     utxo_blocks: int
     callbacks: int  # delivered, or sent
     offered_seconds: float  # that events are committed at an even pace
+    registered: int  # addresses
     rounds: int
     watched: int = 10_000  # addresses
     shape: Shape = MAINNET
@@ -37,10 +38,22 @@ class Sizes:
 
 
 FULL: Final = Sizes(
-    blocks=200, dense_blocks=32, utxo_blocks=60, callbacks=20_000, offered_seconds=10.0, rounds=3
+    blocks=200,
+    dense_blocks=32,
+    utxo_blocks=60,
+    callbacks=20_000,
+    offered_seconds=10.0,
+    registered=100_000,
+    rounds=3,
 )
 QUICK: Final = Sizes(
-    blocks=60, dense_blocks=8, utxo_blocks=20, callbacks=5_000, offered_seconds=3.0, rounds=1
+    blocks=60,
+    dense_blocks=8,
+    utxo_blocks=20,
+    callbacks=5_000,
+    offered_seconds=3.0,
+    registered=30_000,
+    rounds=1,
 )
 
 T = TypeVar("T")
