@@ -68,9 +68,7 @@ def enough(settings: config.Settings, checks: list[EndpointCheck]) -> bool:
 async def _endpoint(
     network: config.Network, endpoint: config.Endpoint, known: str | None
 ) -> EndpointCheck:
-    chain = open_chain(
-        network.id, network.model_copy(update={"endpoints": (endpoint,), "quorum": 1})
-    )
+    chain = open_chain(network.id, network.alone(endpoint))
     identity = head = finalized = problem = None
     proved = 0
     try:

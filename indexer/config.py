@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -148,6 +148,7 @@ class Network(_Table):
     """What `[networks.ID]` has in every family. A family is a subclass and an entry in FAMILIES."""
 
     unique: ClassVar[tuple[str, ...]] = ("coin", "label")  # keys that no two networks share
+    asking: ClassVar[tuple[str, ...]] = ()  # keys that decide what a node is asked
 
     id: Name
     family: str
@@ -204,6 +205,15 @@ class Network(_Table):
         """`confirmations` as deposits hold it: None means "when the network calls it final"."""
         return self.confirmations if isinstance(self.confirmations, int) else None
 
+    @property
+    def asked(self) -> dict[str, int | str]:
+        """The family, and the settings that decide what a node is asked about a block."""
+        return self.model_dump(include={"family", *self.asking})
+
+    def alone(self, endpoint: Endpoint) -> Self:
+        """The same with one endpoint, whose word is enough."""
+        return self.model_copy(update={"endpoints": (endpoint,), "quorum": 1})
+
     @classmethod
     def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
         """The raw table with the defaults that depend on other keys of it."""
@@ -220,6 +230,7 @@ class EvmNetwork(Network):
     verify: Literal["full", "bloom", "off"] = "full"
 
     unique: ClassVar[tuple[str, ...]] = (*Network.unique, "chain_id")
+    asking: ClassVar[tuple[str, ...]] = ("chain_id", "native", "verify")
 
     @classmethod
     def filled(cls, table: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +260,7 @@ class UtxoNetwork(Network):
     endpoints: tuple[Annotated[UtxoEndpoint, _BARE_URL], ...]
     coin: Literal["btc", "ltc", "doge"]
     chain: Literal["mainnet", "testnet", "signet", "regtest"] = "mainnet"
+    asking: ClassVar[tuple[str, ...]] = ("coin", "chain")
     finality: Literal["depth"] = "depth"  # work can always be outdone: no node says what is final
 
     @field_validator("chain")

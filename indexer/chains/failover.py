@@ -204,6 +204,8 @@ class Endpoints:
 
     async def _ready(self, member: _Member) -> None:
         """Return if the endpoint has passed its check; raise Unavailable if it doesn't."""
+        if member.endpoint.recorded:
+            return
         if member.state is Health.EXCLUDED and self._clock() < member.excluded_until:
             raise EndpointFailed(f"{member.endpoint.name} is left out: {member.error}")
         async with member.checking:

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from indexer.chains import Chain, Codec
 from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
+from indexer.chains.rpc import Transport
 from indexer.chains.tron import TronChain
 from indexer.chains.tron_codec import TronCodec
 from indexer.chains.utxo import UtxoChain
@@ -16,7 +17,7 @@ from indexer.chains.utxo_network import NETWORKS
 
 
 class _Family(NamedTuple):
-    chain: Callable[[Any], Chain]  # from the family's own settings; not connected yet
+    chain: Callable[[Any, Transport | None], Chain]  # from the family's own settings
     codec: Callable[[Any], Codec]
 
 
@@ -34,9 +35,9 @@ class Settings(Protocol):
     def family(self) -> str: ...
 
 
-def open_chain(network: str, settings: Settings) -> Chain:
-    """The adapter of a configured network, not connected yet."""
-    return _FAMILIES[settings.family].chain(settings)
+def open_chain(network: str, settings: Settings, transport: Transport | None = None) -> Chain:
+    """The adapter of a configured network, not connected yet. `transport`: how nodes are asked."""
+    return _FAMILIES[settings.family].chain(settings, transport)
 
 
 def codec(settings: Settings) -> Codec:

@@ -8,7 +8,6 @@ asked one by one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import count
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -55,7 +54,6 @@ class JsonRpc:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._ids = count(1)
 
     async def call(self, endpoint: Endpoint, method: str, params: Sequence[Any]) -> msgspec.Raw:
         return (await self.batch(endpoint, [Call(method, params)]))[0]
@@ -113,7 +111,7 @@ class JsonRpc:
 
     async def _exchange(self, endpoint: Endpoint, calls: Sequence[Call]) -> list[_Reply] | None:
         """One HTTP request. The replies in the calls' order; None if the node takes no batches."""
-        ids = [next(self._ids) for _ in calls]
+        ids = range(1, len(calls) + 1)  # so that the same calls are the same bytes
         questions = [
             {"jsonrpc": "2.0", "id": id_, "method": call.method, "params": call.params}
             for id_, call in zip(ids, calls, strict=True)

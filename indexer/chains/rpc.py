@@ -39,6 +39,8 @@ PATIENCE_SECONDS: Final = 10.0  # the longest rest that a request waits out
 MESSAGE_CHARS: Final = 200  # of a node's own words in a sentence of ours
 SECRET_CHARS: Final = 6  # path parts shorter than it are words like `rpc`, not keys
 
+RECORDED: Final = "recording"  # scheme of what answers out of a file: there is nothing to check
+
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -77,10 +79,11 @@ class Endpoint:
             port = parsed.port
         except ValueError:
             raise Refused("an endpoint's URL can't be read") from None
-        if parsed.scheme not in ("http", "https") or not parsed.host:
+        if parsed.scheme not in ("http", "https", RECORDED) or not parsed.host:
             raise Refused("an endpoint's URL must start with http:// or https:// and name a host")
         host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-        self.name = f"{parsed.scheme}://{host}:{port}"
+        self.recorded = parsed.scheme == RECORDED
+        self.name = "the recording" if self.recorded else f"{parsed.scheme}://{host}:{port}"
         self.network = network
         self.batches = True  # until it refuses one
         self.cool_until = 0.0  # by the transport's clock
