@@ -11,10 +11,12 @@ from typing import Any, Final
 import asyncpg
 
 from indexer import config
+from indexer.chains import Chain
 from indexer.chains.families import open_chain
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # the newest blocks that must prove
+HINT_SECONDS: Final = 5.0  # in which an endpoint must take us as one that it tells of blocks
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -29,6 +31,7 @@ class EndpointCheck:
     head: int | None
     finalized: int | None
     proved: int
+    hints: bool | None  # whether it tells of blocks by its `ws`; None where it has none
     problem: str | None
 
     def row(self) -> dict[str, Any]:
@@ -69,7 +72,7 @@ async def _endpoint(
     network: config.Network, endpoint: config.Endpoint, known: str | None
 ) -> EndpointCheck:
     chain = open_chain(network.id, network.alone(endpoint))
-    identity = head = finalized = problem = None
+    identity = head = finalized = hints = problem = None
     proved = 0
     try:
         identity = await chain.connect()
@@ -80,10 +83,28 @@ async def _endpoint(
         finalized = None if final is None else final.height
         async for _ in chain.blocks(max(0, head - PROVED_BLOCKS + 1), head):
             proved += 1
+        if isinstance(endpoint, config.EvmEndpoint) and endpoint.ws is not None:
+            hints = await _hinted(chain)
     except (Unavailable, Refused) as failure:
         problem = str(failure)
     finally:
         await chain.close()
     return EndpointCheck(
-        network.id, endpoint.name, problem is None, identity, head, finalized, proved, problem
+        *(network.id, endpoint.name, problem is None, identity, head, finalized, proved),
+        *(hints, problem),
     )
+
+
+async def _hinted(chain: Chain) -> bool:
+    """Whether a node says that it will tell of blocks. Polls stand behind it: no problem if not."""
+    heard = asyncio.Event()
+    listening = asyncio.create_task(chain.listen(heard.set))
+    try:
+        async with asyncio.timeout(HINT_SECONDS):
+            await heard.wait()
+    except TimeoutError:
+        return False
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+    return True

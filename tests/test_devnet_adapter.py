@@ -32,6 +32,7 @@ class Watched:
 class OneEndpoint:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    ws: str | None = None
 
 
 @dataclass(frozen=True)

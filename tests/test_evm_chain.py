@@ -39,6 +39,7 @@ Spoil = Callable[[str, Sequence[Any], Json], Json]
 class OneEndpoint:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
+    ws: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from time import monotonic
-from uuid import UUID
 
 import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from indexer import config
-from indexer.chains import Chain, Header, utxo_hints
+from indexer.chains import Header, utxo_hints
 from indexer.chains.families import open_chain
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
 from indexer.hints import PAUSE_SECONDS, Hints
 from indexer.model import Unavailable
-from indexer.network import Network
+from tests.harness import hints as harness
+from tests.harness.hints import FAR, LOOK, SOON, Listening, following, reach
 from tests.harness.publisher import Publisher
-from tests.harness.terminal import until
 from tests.scripted import ScriptedChain
-
-ME = UUID(int=1)
-FAR = 3600.0  # seconds: a poll that never comes
-SOON = 5.0  # seconds: far below that, however busy the machine
-LOOK = 0.02  # seconds between two looks
 
 
 def settings(poll_interval: float = FAR) -> config.Network:
@@ -56,39 +49,6 @@ def utxo_settings(url: str, publisher: str, poll_interval: float = FAR) -> confi
         "poll_interval": poll_interval,
     }
     return config.UtxoNetwork.model_validate(config.UtxoNetwork.filled(table))
-
-
-@asynccontextmanager
-async def following(
-    pool: asyncpg.Pool, rules: config.Network, chain: Chain
-) -> AsyncIterator[Network]:
-    """A network that is followed, its first poll done."""
-    network = Network("net", rules, chain, pool)
-    stop = asyncio.Event()
-    try:
-        assert await network.open(stop)
-        task = asyncio.create_task(network.follow(stop, ME))
-        await until(lambda: _is(network, "following"), SOON)
-        yield network
-        stop.set()
-        async with asyncio.timeout(SOON):
-            await task
-    finally:
-        await chain.close()
-
-
-async def _is(network: Network, state: str) -> bool:
-    return network.state == state
-
-
-async def reach(
-    pool: asyncpg.Pool, block: bytes, meanwhile: Callable[[], None] = lambda: None
-) -> None:
-    """Wait until the cursor is at a block; what happens again and again until then."""
-    async with asyncio.timeout(SOON):
-        while await pool.fetchval("select hash from cursor") != block:
-            meanwhile()
-            await asyncio.sleep(LOOK)
 
 
 # ------------------------------------------------------------------------------ one sleeper
@@ -176,42 +136,8 @@ async def test_hints_do_not_shorten_the_rest_of_a_node_that_fails(
 # ------------------------------------------------------------------------------ bitcoind
 
 
-@dataclass
-class Listening:
-    """Hints as they come from some publishers."""
-
-    task: asyncio.Task[None]
-    hints: int = 0
-
-    async def until_hint(self, say: Callable[[], None] = lambda: None) -> None:
-        """Wait for one more; what is said again and again meanwhile."""
-        before = self.hints
-        async with asyncio.timeout(SOON):
-            while self.hints == before:
-                say()
-                await asyncio.sleep(LOOK)
-
-    async def quiet(self) -> None:
-        """Wait until all that was said is read."""
-        before = -1
-        while before != self.hints:
-            before = self.hints
-            await asyncio.sleep(3 * utxo_hints.READ_SECONDS)
-
-
-@asynccontextmanager
-async def listening(*addresses: str) -> AsyncIterator[Listening]:
-    def hint() -> None:
-        found.hints += 1
-
-    found = Listening(asyncio.create_task(utxo_hints.listen(addresses, hint)))
-    try:
-        yield found
-        assert not found.task.done()
-    finally:
-        found.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await found.task
+def listening(*addresses: str) -> AbstractAsyncContextManager[Listening]:
+    return harness.listening(partial(utxo_hints.listen, addresses))
 
 
 async def test_a_published_block_is_followed_long_before_the_poll(pool: asyncpg.Pool) -> None:
@@ -254,7 +180,7 @@ async def test_what_is_no_new_block_is_no_hint() -> None:
     with Publisher() as publisher:
         async with listening(publisher.address) as heard:
             await heard.until_hint(publisher.block)
-            await heard.quiet()
+            await heard.quiet(utxo_hints.READ_SECONDS)
             before = heard.hints
             publisher.say(b"hashtx", block, number)
             publisher.say(b"rawblock", b"\0" * 10**6, number)
@@ -276,7 +202,7 @@ async def test_a_part_too_large_ends_the_connection_and_silence_starts_another(
         async with listening(publisher.address) as heard:
             await heard.until_hint(publisher.block)
             publisher.say(b"hashblock", b"\0" * 10**6, bytes(4))
-            await heard.quiet()
+            await heard.quiet(utxo_hints.READ_SECONDS)
             await heard.until_hint(publisher.block)
 
 

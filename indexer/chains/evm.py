@@ -10,7 +10,17 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from indexer.chains import Block, Codec, Header, Holding, Sighting, Token, Transfer, Watch
+from indexer.chains import (
+    Block,
+    Codec,
+    Header,
+    Holding,
+    Sighting,
+    Token,
+    Transfer,
+    Watch,
+    evm_hints,
+)
 from indexer.chains.answers import NotProved
 from indexer.chains.evidence import Proof
 from indexer.chains.evm_balance import balances_agree
@@ -58,6 +68,8 @@ class EndpointSettings(Protocol):
     def url(self) -> str: ...
     @property
     def headers(self) -> Mapping[str, str]: ...
+    @property
+    def ws(self) -> str | None: ...  # where it tells of new blocks
 
 
 class EvmSettings(Protocol):
@@ -128,7 +140,13 @@ class EvmChain:
         return self._endpoints.health()
 
     async def listen(self, hint: Callable[[], None]) -> None:
-        """No endpoint tells of blocks by itself."""
+        told = [
+            Endpoint(each.ws, each.headers, evm_hints.SCHEMES)
+            for each in self._settings.endpoints
+            if each.ws is not None
+        ]
+        if told:
+            await evm_hints.listen(told, hint)
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)

@@ -14,7 +14,7 @@ import os
 import random
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import MappingProxyType
@@ -72,15 +72,21 @@ class Endpoint:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] = _NO_HEADERS, *, network: str = ""
+        self,
+        url: str,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        schemes: Sequence[str] = ("http", "https"),
+        *,
+        network: str = "",
     ) -> None:
         try:
             parsed = yarl.URL(url)
             port = parsed.port
         except ValueError:
             raise Refused("an endpoint's URL can't be read") from None
-        if parsed.scheme not in ("http", "https", RECORDED) or not parsed.host:
-            raise Refused("an endpoint's URL must start with http:// or https:// and name a host")
+        if parsed.scheme not in (*schemes, RECORDED) or not parsed.host:
+            begin = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise Refused(f"an endpoint's URL must start with {begin} and name a host")
         host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
         self.recorded = parsed.scheme == RECORDED
         self.name = "the recording" if self.recorded else f"{parsed.scheme}://{host}:{port}"
@@ -197,7 +203,7 @@ class Transport:
                 seconds = SILENCE_SECONDS
             raise TooSlow(f"{endpoint.name} gave no answer within {seconds:g} s") from None
         except aiohttp.ClientError as error:
-            raise EndpointFailed(f"{endpoint.name} {_reason(error)}") from None
+            raise EndpointFailed(f"{endpoint.name} {reason(error)}") from None
         if body is None and response.status != 200:
             raise NotServed(f"{endpoint.name} does not serve {path} (HTTP {response.status})")
         if body is not None and answer.lstrip()[:1] not in (b"{", b"["):
@@ -258,7 +264,7 @@ def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _reason(error: aiohttp.ClientError) -> str:
+def reason(error: aiohttp.ClientError) -> str:
     """Why a connection failed, without the library's own text, which may hold the URL."""
     match error:
         case aiohttp.ClientConnectorCertificateError():
@@ -269,6 +275,8 @@ def _reason(error: aiohttp.ClientError) -> str:
             return f"can't be reached: {os.strerror(error.os_error.errno or errno.ENOTCONN)}"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return "closed the connection"
+        case aiohttp.WSServerHandshakeError():
+            return f"opens no WebSocket (HTTP {error.status})"
         case aiohttp.ClientPayloadError():
             return "broke off in the middle of its answer"
         case _:

@@ -36,6 +36,7 @@ class SimulatedChain(ContractChain[Block, Transaction, Wallet]):
         super().__init__(seed, clock, "depositd devnet", Wallet, WEALTH)
         self.chain_id = chain_id
         self.finality = finality
+        self.listeners: set[Callable[[Block], None]] = set()  # each is told of each new block
         self._positions: dict[bytes, tuple[Block, int]] = {}
         self._miner = self._secret("miner")[-20:]
         self._append([])
@@ -156,6 +157,8 @@ class SimulatedChain(ContractChain[Block, Transaction, Wallet]):
         self._blocks[block.hash] = block
         for index, each in enumerate(executed):
             self._positions[each.transaction.hash] = (block, index)
+        for tell in self.listeners:
+            tell(block)
         return block
 
     def _withdraw(self, number: int, place: int) -> Withdrawal:

@@ -1,4 +1,4 @@
-"""The simulated EVM node: real JSON-RPC over HTTP about a `SimulatedChain`.
+"""The simulated EVM node: real JSON-RPC over HTTP and WebSocket about a `SimulatedChain`.
 
 Answers are shaped as geth's, errors too: an unknown block is null by hash or number, -32000 where a
 method needs it; -39001 for `finalized` before the chain can say.
@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from indexer.chains import NATIVE
+from indexer.devnet import evm_socket
 from indexer.devnet.evm_block import Block
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_json import Json, text, waiting
@@ -72,8 +73,14 @@ class EvmNode(Loopback):
             "debug_traceBlockByNumber": self._trace_by_number,
         }
 
+    @property
+    def ws(self) -> str:
+        """Where it answers over WebSocket, and tells of new blocks."""
+        return self.url.replace("http", "ws", 1)
+
     def _add_routes(self, router: web.UrlDispatcher) -> None:
         router.add_post("/", self._serve)
+        router.add_get("/", evm_socket.handler(self.chain, self.answer))
 
     def answer(self, request: object) -> Json:
         """The reply to one JSON-RPC call."""

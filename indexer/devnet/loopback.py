@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from aiohttp import web
+
+END_SECONDS: Final = 1.0  # for connections that are still open when it ends
 
 
 class Loopback(ABC):
@@ -25,7 +27,7 @@ class Loopback(ABC):
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=self._request_bytes)
         self._add_routes(app.router)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=END_SECONDS)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         host, port = self._runner.addresses[0][:2]
