@@ -248,21 +248,44 @@ create table wallet_address (
 -- open -> done: the scanner that read its last block.
 create type scan_state as enum ('open', 'done');
 
--- Blocks to read again because something covers them that was not active when they passed.
+-- Blocks to read again because something covers them that was not active when they passed, or because
+-- an operator's command asked for it.
 create table scan (
-    id          bigint generated always as identity primary key,
-    network     text not null references network,
-    first       bigint not null check (first >= 0),
-    last        bigint not null,
-    next        bigint not null,  -- everything from first to next - 1 is read
-    state       scan_state not null default 'open',
-    version     bigint,  -- for what was activated with this watch_version
-    account     text references account,  -- for addresses of its own whose fromBlock it lowered
-    created_at  timestamptz not null default clock(),
-    check (first <= last and next between first and last + 1),
-    check ((state = 'done') = (next = last + 1))
+    id           bigint generated always as identity primary key,
+    network      text not null references network,
+    first        bigint not null check (first >= 0),
+    last         bigint not null,
+    unread       int8multirange not null,
+    -- Everything from first to next - 1 is read.
+    next         bigint not null generated always as (coalesce(lower(unread), last + 1)) stored,
+    state        scan_state not null default 'open',
+    version      bigint,  -- for what was activated with this watch_version
+    account      text references account,  -- for addresses of its own whose fromBlock it lowered
+    command      boolean not null default false,  -- read by the command alone that asked for it
+    all_history  boolean not null default false,  -- credits below coverage, too
+    silent       boolean not null default false,  -- makes no callbacks
+    by_logs      boolean not null default false,  -- reads the blocks alone that a node names
+    deposits     bigint not null default 0,  -- that a command wrote
+    created_at   timestamptz not null default clock(),
+    check (first <= last and unread <@ int8range(first, last + 1)),
+    check ((state = 'done') = isempty(unread)),
+    check (command or not (all_history or silent or by_logs))
 );
 create index on scan (network, next) where state = 'open';
+create unique index on scan (network, first, last, all_history, silent, by_logs)
+    where state = 'open' and command;
+
+-- Blocks that a process is reading for open scans, so that others read other ones meanwhile. It saves
+-- work and is no fence: what two of them read is booked once.
+create table scan_claim (
+    network  text not null references network,
+    command  bigint references scan,  -- whose blocks; null: those of all registrations
+    first    bigint not null,
+    last     bigint not null,
+    holder   uuid not null,
+    until    timestamptz not null
+);
+create index on scan_claim (network);
 
 -- ---------------------------------------------------------------------------- deposits
 

@@ -17,8 +17,8 @@ The money path
     balances        whether what an address has agrees, where a coin wants that
     spendings       whose an input was: own money is no deposit
     review          a person's decision on what no rule decides
-    scan            past blocks, read again for what was registered late (scan_reading: decoded,
-                    scan_booking: written inside coverage)
+    scan            past blocks, read again for what was registered late (scan_claims: who reads
+                    which blocks, scan_stride: how many, scan_reading, scan_booking)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?

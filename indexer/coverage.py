@@ -272,8 +272,8 @@ async def queue_scan(
     if first <= last:
         await connection.execute(
             """
-            insert into scan (network, first, last, next, version, account)
-            values ($1, $2, $3, $2, $4, $5)
+            insert into scan (network, first, last, unread, version, account)
+            values ($1, $2, $3, int8multirange(int8range($2, $3, '[]')), $4, $5)
             """,
             network,
             first,

@@ -21,6 +21,7 @@ from indexer.hints import Hints
 from indexer.lease import RENEW_SECONDS, Lease, wait
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
+from indexer.scan_claims import Claims
 from indexer.status import NetworkState
 from indexer.watchset import WatchSet
 
@@ -101,18 +102,14 @@ class Network:
             await self._give_back(lease)
 
     async def scan(self, stop: asyncio.Event, holder: UUID) -> None:
-        """Work off open scans while this process holds the network's scan lease."""
-        lease = Lease(self._pool, f"scan:{self.id}", holder)
-        scanner = Scanner(self.id, self._settings, self.chain, self._pool, self._watch)
+        """Work off open scans, shared with all processes that do."""
+        claims = Claims(self.id, holder)
+        scanner = Scanner(self.id, self._settings, self.chain, self._pool, self._watch, claims)
 
         async def step() -> float:
-            busy = await lease.take() and await scanner.step()
-            return 0.0 if busy else SCAN_POLL_SECONDS
+            return 0.0 if await scanner.step() else SCAN_POLL_SECONDS
 
-        try:
-            await self._repeat(stop, step, self._log_failure)
-        finally:
-            await self._give_back(lease)
+        await self._repeat(stop, step, self._log_failure)
 
     # ---------------------------------------------------------------- inside
 

@@ -1,40 +1,63 @@
 """Reads past blocks again: the gap between a registration and its activation, and `fromBlock`.
 
 It decodes and proves as the follower does, and books inside each address's and coin's coverage.
+Any number of processes may do so for one network: see `scan_claims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from functools import partial
+from time import monotonic
+from typing import Final, TypeAlias
+from uuid import uuid4
 
 import asyncpg
 import structlog
 
 from indexer import scan_reading
+from indexer.booking import COVERED, Terms
 from indexer.chains import Chain
-from indexer.scan_booking import PastBooking, Rules, survey
+from indexer.model import Unavailable
+from indexer.scan_booking import Ground, PastBooking, Rules, survey
+from indexer.scan_claims import Claim, Claims, mark_read
+from indexer.scan_reading import Reading
+from indexer.scan_stride import Stride
 from indexer.watchset import WatchSet
 
-CHUNK_BLOCKS: Final = 100  # blocks that one transaction books
+BOOKED_AT_ONCE: Final = 500  # transfers, about: for so long a follower may have to wait
 
 log = structlog.get_logger()
 
+Read: TypeAlias = Callable[[int, int], Awaitable[Reading]]
+
 
 class Scanner:
-    """Works off the open scans of one network."""
+    """Works off open scans of one network."""
 
     def __init__(
-        self, network: str, rules: Rules, chain: Chain, pool: asyncpg.Pool, watch: WatchSet
+        self,
+        network: str,
+        rules: Rules,
+        chain: Chain,
+        pool: asyncpg.Pool,
+        watch: WatchSet,
+        claims: Claims | None = None,
+        terms: Terms = COVERED,
+        read: Read | None = None,
     ) -> None:
+        """`claims`, `terms`, `read`: another choice of scans, and how to book and to read them."""
         self.network = network
-        self._chain = chain
         self._pool = pool
         self._watch = watch
         self._booking = PastBooking(network, rules, chain)
+        self._claims = claims or Claims(network, uuid4())
+        self._terms = terms
+        self._read = read or partial(scan_reading.read, chain, watch)
+        self._stride = Stride()
 
     async def step(self) -> bool:
-        """Read one chunk; False where nothing is left to read up to the cursor.
+        """Read one range; False where nothing is left to read up to the cursor, or others do.
 
         Raises Unavailable (the node) and Stale (the chain moved under it: just step again).
         """
@@ -42,48 +65,36 @@ class Scanner:
             ground = await survey(connection, self.network)
             if ground is None:
                 return False
-            scans = await connection.fetch(
-                """
-                select id, last, next from scan
-                 where network = $1 and state = 'open' and next <= $2
-                """,
-                self.network,
-                ground.cursor.height,
-            )
-            if not scans:
-                return False
-            # After the scans were read: whatever they are for is in the watch set by now.
-            await self._watch.refresh(connection)
-        first, last = _chunk(scans, ground.cursor.height)
-        reading = await scan_reading.read(self._chain, self._watch, first, last)
-        await self._booking.confirm(ground, reading)
-        async with self._pool.acquire() as connection, connection.transaction():
-            booked = await self._booking.book(connection, ground, reading)
-            await self._advance(connection, [s["id"] for s in scans], first, last)
-        log.info("scanned", network=self.network, first=first, last=last, events=booked.events)
+            claim = await self._claims.take(connection, ground.cursor.height, self._stride.blocks)
+        if claim is None:
+            return False
+        async with self._claims.kept(self._pool, claim):
+            await self._work_off(ground, claim)
         return True
 
-    async def _advance(
-        self, connection: asyncpg.Connection, scans: Sequence[int], first: int, last: int
-    ) -> None:
-        """Of the scans that the watch set was taken for, those whose next block was read."""
-        await connection.execute(
-            """
-            update scan
-               set next = least(last, $4) + 1,
-                   state = case when last <= $4 then 'done' else state end
-             where network = $1 and id = any ($2) and state = 'open' and next between $3 and $4
-            """,
-            self.network,
-            list(scans),
-            first,
-            last,
+    async def _work_off(self, ground: Ground, claim: Claim) -> None:
+        async with self._pool.acquire() as connection:
+            # After the scans were read: whatever they are for is in the watch set by now.
+            await self._watch.refresh(connection)
+        began = monotonic()
+        try:
+            reading = await self._read(claim.first, claim.last)
+            await self._booking.confirm(ground, reading)
+        except Unavailable:
+            self._stride.failed()
+            raise
+        self._stride.took(claim.last - claim.first + 1, monotonic() - began)
+        deposits = events = 0
+        for part in reading.parts(BOOKED_AT_ONCE):
+            async with self._pool.acquire() as connection, connection.transaction():
+                booked = await self._booking.book(connection, ground, part, self._terms)
+                await mark_read(connection, claim.scans, part.first, part.last, booked.deposits)
+            deposits, events = deposits + booked.deposits, events + booked.events
+        log.info(
+            "scanned",
+            network=self.network,
+            first=claim.first,
+            last=claim.last,
+            deposits=deposits,
+            events=events,
         )
-
-
-def _chunk(scans: Sequence[Mapping[str, Any]], cursor: int) -> tuple[int, int]:
-    """What to read next: gaps that one chunk closes before the long way of a backfill."""
-    short = [s for s in scans if s["last"] - s["next"] < CHUNK_BLOCKS] or scans
-    first = min(s["next"] for s in short)
-    last = max(s["last"] for s in short if s["next"] == first)
-    return first, min(first + CHUNK_BLOCKS - 1, last, cursor)

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import asyncpg
 
-from indexer import coins, coverage, cursors, feed, ledger, origin
+from indexer import coins, coverage, cursors, feed, ledger, origin, scan
 from indexer.booking import Booking
 from indexer.chains import Header, Transfer
 from indexer.cursors import Stale
@@ -29,7 +29,8 @@ WINDOW: Final = 8  # blocks that may be replaced
 ACCOUNTS: Final = ("alice", "bob")
 HOT: Final = ADDRESSES[7]  # alice's own wallet, where a history has one
 TABLES: Final = (
-    "account, network, cursor, lease, block, coin, watched_address, scan, deposit, event, endpoint"
+    "account, network, cursor, lease, block, coin, watched_address, scan, scan_claim, deposit, "
+    "event, endpoint"
 )
 CRASH_POINTS: Final[list[tuple[Any, str]]] = [
     (coverage, "queue_scan"),
@@ -39,7 +40,7 @@ CRASH_POINTS: Final[list[tuple[Any, str]]] = [
     (Booking, "promote"),
     (ledger, "store"),
     (feed, "append"),
-    (Scanner, "_advance"),
+    (scan, "mark_read"),
 ]
 NEVER: Final = 10**9  # a height above every chain
 SETTLING_STEPS: Final = 80

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,14 @@ from tests.scripted import ADDRESSES, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
 
 BOB = ADDRESSES[1]
+
+
+async def shorten(pool: asyncpg.Pool, last: int) -> None:
+    """Have the open scan end earlier."""
+    await pool.execute(
+        "update scan set last = $1, unread = unread * int8multirange(int8range(null, $1, '[]'))",
+        last,
+    )
 
 
 @pytest.mark.pitfall("P47", "P122")
@@ -34,7 +43,7 @@ async def test_blocks_of_another_branch_below_the_stored_headers_are_not_booked(
     for n in range(14):
         world.chain.mine(payment(n, (BOB, 1 + n)))
     assert await world.step() is Outcome.HALTED
-    await pool.execute("update scan set last = 4")  # wholly below the window
+    await shorten(pool, 4)  # wholly below the window
     with pytest.raises(Unavailable, match="another branch"):
         await world.scanner.step()
     assert await pool.fetchval("select count(*) from deposit") == 0
@@ -53,7 +62,7 @@ async def test_a_scan_on_a_forked_node_waits_like_for_one_that_is_down(pool: asy
     world.chain.mine(payment(1, (BOB, 1)))
     world.chain.mine()
     assert await world.step() is Outcome.FORKED
-    await pool.execute("update scan set last = 4")
+    await shorten(pool, 4)
     with pytest.raises(Unavailable, match="than ours"):
         await world.scanner.step()
     assert await pool.fetchval("select count(*) from deposit") == 0
@@ -62,7 +71,8 @@ async def test_a_scan_on_a_forked_node_waits_like_for_one_that_is_down(pool: asy
 async def test_a_gap_is_closed_before_a_long_backfill(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan.CHUNK_BLOCKS", 10)
+    monkeypatch.setattr("indexer.scan_claims.GAP_BLOCKS", 10)
+    monkeypatch.setattr("indexer.scan_claims.CALM", timedelta())
     world = await World.begin(pool)
     await advance(world, 60, payment(1, (ALICE, 1)))
     await world.register("alice", ALICE, from_block=0)
@@ -80,12 +90,14 @@ async def test_a_gap_is_closed_before_a_long_backfill(
 async def test_a_scan_above_a_rewound_cursor_does_not_hold_up_the_others(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan.CHUNK_BLOCKS", 5)
+    monkeypatch.setattr("indexer.scan_stride.FIRST_BLOCKS", 5)
     world = await World.begin(pool)
     await advance(world, 20, payment(1, (ALICE, 1)))
     await world.register("alice", ALICE, from_block=1)
     await world.step()
-    await pool.execute("insert into scan (network, first, last, next) values ('net', 18, 19, 18)")
+    await pool.execute(
+        "insert into scan (network, first, last, unread) values ('net', 18, 19, '{[18,19]}')"
+    )
     world.chain.hidden = 10
     await origin.rewind(pool, world.chain, "net", world.rules, 10)
     assert await world.scan()
@@ -107,7 +119,7 @@ async def test_a_rewind_under_a_scan_makes_it_read_again(
         await origin.rewind(pool, world.chain, "net", world.rules, 7 - 1)
         return await hold(connection, *args)
 
-    await pool.execute("update scan set last = 3")
+    await shorten(pool, 3)
     monkeypatch.setattr(cursors, "hold_headers", rewound_just_before)
     with pytest.raises(Stale, match="rewound"):
         await world.scanner.step()
@@ -120,7 +132,7 @@ async def test_the_lowest_header_moves_while_a_scan_reads(pool: asyncpg.Pool) ->
     await advance(world, 8)
     await world.register("alice", ALICE, from_block=1)
     await world.step()
-    await pool.execute("update scan set last = 2")
+    await shorten(pool, 2)
     read = world.chain.blocks
 
     async def moving(first: int, last: int) -> Any:
@@ -147,6 +159,7 @@ async def test_two_scanners_that_find_the_same_transfer_book_it_once(
 
     async def too_late(*args: Any) -> int:
         monkeypatch.undo()
+        await pool.execute("update scan_claim set until = clock()")  # we slept past it
         assert await twin.scanner.step()
         return await store(*args)
 

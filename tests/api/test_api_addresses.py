@@ -78,8 +78,8 @@ async def test_scanned_to_follows_the_scan_up_to_the_activation(world: World) ->
 
     async def scanned(following: int) -> None:
         await world.pool.execute(
-            "update scan set next = $1, state = case when $1 > last then 'done' else 'open' end"
-            "::scan_state",
+            "update scan set unread = unread - int8multirange(int8range(null, $1)),"
+            " state = (case when $1 > last then 'done' else 'open' end)::scan_state",
             following,
         )
 

@@ -193,7 +193,7 @@ async def view(world: World) -> dict[str, bytes]:
 
 async def test_what_others_do_changes_nothing_that_an_account_sees(world: World) -> None:
     await furnish(world, "bob", 100)
-    await world.pool.execute("update scan set state = 'done', next = last + 1")
+    await world.pool.execute("update scan set state = 'done', unread = '{}'")
     await world.alice.register("ethereum", address(150))
     await world.activate("ethereum")
     await world.pay(NOBODYS, address(NOBODYS), ETHER, height=HEIGHT + 200)  # the chain grows
