@@ -11,7 +11,7 @@ import pytest
 
 from callbacks import endpoints
 from callbacks.dispatcher import Dispatcher, Limits
-from callbacks.health import FAULTS
+from callbacks.health import FAULTS, OPEN_SECONDS
 from indexer.secret import Vault
 from tests import callback_rows as rows
 from tests.callback_runs import (
@@ -42,12 +42,46 @@ async def deposits(pool: asyncpg.Pool, count: int) -> None:
 async def at_rest(pool: asyncpg.Pool) -> None:
     """Nothing is leased: what was under way is settled and the rest was given back."""
 
+    async def quiet() -> bool:
+        """No claim is under way that has not seen yet what this test waited for."""
+        return not await pool.fetchval(
+            """
+            select exists (select from pg_stat_activity
+                            where datname = current_database() and pid <> pg_backend_pid()
+                              and backend_type = 'client backend' and state <> 'idle')
+            """
+        )
+
     async def free() -> bool:
         return not await pool.fetchval(
             "select exists (select from delivery where lease_token is not null)"
         )
 
+    await until(quiet)
     await until(free)
+
+
+async def hurried_open(pool: asyncpg.Pool) -> bool:
+    """Whether it has opened; until then every attempt but that which opens it is due at once."""
+    await pool.execute(
+        "update delivery set due_at = clock() where lease_token is null and attempts < $1", FAULTS
+    )
+    return await is_open(pool)
+
+
+async def held_open(pool: asyncpg.Pool) -> None:
+    """The breaker has opened, and stays so until a test lets it go on, however long that takes."""
+
+    async def held() -> Any:
+        return await pool.fetchval(
+            """
+            update endpoint_health set open_until = clock() + interval '1 day', open_seconds = $1
+             where open_until is not null returning true
+            """,
+            OPEN_SECONDS,
+        )
+
+    await until(held)
 
 
 async def doubled(pool: asyncpg.Pool, times: int) -> None:
@@ -55,7 +89,7 @@ async def doubled(pool: asyncpg.Pool, times: int) -> None:
 
     async def lengthened() -> bool:
         seconds = await pool.fetchval("select open_seconds from endpoint_health")
-        return bool(seconds == 30 * 2**times)
+        return bool(seconds == OPEN_SECONDS * 2**times)
 
     await until(lengthened)
 
@@ -119,7 +153,7 @@ async def test_a_failed_probe_is_charged_and_the_next_is_anothers(
         await shop(pool, vault, receiver)
         await deposits(pool, 30)
         async with dispatching(pool, vault):
-            await until(lambda: is_open(pool))
+            await held_open(pool)
             await at_rest(pool)
             failed = len(receiver.heard)
             for probes in range(1, 4):
@@ -139,11 +173,9 @@ async def test_recovery_is_noticed_before_the_message_has_its_own_time(
         await shop(pool, vault, receiver)
         await deposits(pool, 1)
         async with dispatching(pool, vault):
-            for attempts in range(1, FAULTS):
-                await charged(pool, attempts)
-                await make_due(pool)
+            await until(lambda: hurried_open(pool))
+            await held_open(pool)
             before = await charged(pool, FAULTS)
-            await until(lambda: is_open(pool))
             await pool.execute("update delivery set due_at = clock() + interval '8 hours'")
             await pool.execute("update endpoint_health set open_until = clock()")
             await doubled(pool, 1)
