@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from indexer.chains import NATIVE, Transfer
 from indexer.chains.answers import NotProved
 from indexer.chains.evm_codec import NATIVE_MIRRORS
-from indexer.chains.evm_proof import Execution, Log
+from indexer.chains.evm_proof import Execution, Log, transfer_logs
 from indexer.chains.evm_trace import Payment, bind_traces, payments
 from indexer.chains.evm_transaction import created_address, raw_transaction
 from indexer.chains.evm_trie import keccak
-from indexer.chains.evm_wire import WireFrame, WireTrace, octets
-from indexer.chains.transfer_event import TRANSFER_TOPIC
+from indexer.chains.evm_wire import WireFrame, WireLog, WireTrace, octets
+from indexer.chains.transfer_event import TRANSFER_TOPIC, read_transfer, recipients
 from tests.evm_samples import (
     ALICE,
     BOB,
@@ -41,6 +41,17 @@ def native(recipient: bytes, units: int, ordinal: int = 0, **fields: Any) -> Tra
 
 def token(recipient: bytes, units: int, ordinal: int = 0, **fields: Any) -> Transfer:
     return Transfer(HASH, TOKEN, recipient, ordinal, units, **{"sender": ALICE, **fields})
+
+
+def wire(log: Log) -> WireLog:
+    """The log as a node shows it."""
+    shown = {
+        "address": "0x" + log.address.hex(),
+        "topics": ["0x" + topic.hex() for topic in log.topics],
+        "data": "0x" + log.data.hex(),
+    }
+    place = ("blockHash", "blockNumber", "transactionHash", "transactionIndex", "logIndex")
+    return msgspec.convert({**shown, **dict.fromkeys(place, "0x0")}, WireLog)
 
 
 # ---------------------------------------------------------------- what was executed
@@ -97,7 +108,21 @@ def test_four_topics_are_an_nft() -> None:
 def test_other_events_and_anonymous_ones_are_none() -> None:
     approval = Log(TOKEN, (b"\x8c" * 32, word(ALICE), word(BOB)), word(5))
     anonymous = Log(TOKEN, (), word(ALICE) + word(BOB) + word(5))
-    assert decode(execution(approval, anonymous)) == []
+    transfer = transfer_log(BOB, 5)
+    assert transfer_logs(map(wire, (approval, transfer, anonymous))) == (transfer,)
+
+
+@given(
+    st.lists(st.binary(min_size=32, max_size=32), max_size=3),
+    st.lists(st.binary(min_size=32, max_size=32), max_size=4),
+    st.integers(0, 31),
+)
+def test_whoever_an_event_may_pay_is_asked_for(
+    indexed: list[bytes], words: list[bytes], cut: int
+) -> None:
+    topics, data = (TRANSFER_TOPIC, *indexed), b"".join(words)[: 128 - cut]
+    asked = set(recipients(topics, data))
+    assert {reading.recipient for reading in read_transfer(topics, data)} <= asked
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ from indexer.chains.evm_wire import (
     quantity,
     sized,
 )
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.model import Unavailable
 from tests.evm_samples import (
     BLOCK,
@@ -622,7 +623,13 @@ def test_a_log_is_encoded_with_its_topics_and_filtered_by_all_of_them() -> None:
     assert bits == int.from_bytes(bloom([Log(log.address, (), b"")]), "big") | int.from_bytes(
         bloom([Log(log.address, log.topics, b"")]), "big"
     )
-    shown = {
+    body = [1, 21000, bloom([log]), [[log.address, list(log.topics), log.data]]]
+    shown = receipt(status="0x1", logs=[shown_log(log)])
+    assert receipts_root([shown]) == trie_root([rlp.encode(body)])
+
+
+def shown_log(log: Log) -> dict[str, Any]:
+    return {
         "address": "0x" + log.address.hex(),
         "topics": ["0x" + topic.hex() for topic in log.topics],
         "data": "0x" + log.data.hex(),
@@ -632,8 +639,22 @@ def test_a_log_is_encoded_with_its_topics_and_filtered_by_all_of_them() -> None:
         "transactionIndex": "0x0",
         "logIndex": "0x0",
     }
-    body = [1, 21000, bloom([log]), [[log.address, list(log.topics), log.data]]]
-    assert receipts_root([receipt(status="0x1", logs=[shown])]) == trie_root([rlp.encode(body)])
+
+
+@pytest.mark.pitfall("P56")
+def test_a_transfer_cannot_hide_in_another_field_of_the_same_bytes() -> None:
+    topics = (TRANSFER_TOPIC, b"\xa1" * 32, b"\xb0" * 32)
+    log = Log(USDT, topics, bytes(30) + b"\xc0\x80")  # which ends as no topics and no data do
+    true = shown_log(log)
+    within = "f863" + "".join("a0" + topic.hex() for topic in topics) + "a0" + bytes(30).hex()
+    hiding = {**true, "address": true["address"] + within, "topics": [], "data": "0x"}
+    bits = {"logsBloom": "0x" + bloom([log]).hex()}
+    receipts_root([receipt(status="0x1", logs=[true], **bits)])
+    with pytest.raises(Malformed, match="40"):
+        receipts_root([receipt(status="0x1", logs=[hiding], **bits)])
+    longer = {**true, "topics": [*true["topics"][:2], true["topics"][2] + "00"]}
+    with pytest.raises(Malformed, match="64"):
+        receipts_root([receipt(status="0x1", logs=[longer], **bits)])
 
 
 @pytest.mark.pitfall("P59")

@@ -13,7 +13,7 @@ failed: everything there is `odd` (P2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -26,7 +26,7 @@ from indexer.chains.evm_trace import Payment
 from indexer.chains.evm_transaction import OP_DEPOSIT, SIGNED, created_address, recover_sender
 from indexer.chains.evm_wire import WireTransaction, quantity, sized
 from indexer.chains.movements import Movement, match
-from indexer.chains.transfer_event import ADDRESS, TRANSFER_TOPIC, read_transfer
+from indexer.chains.transfer_event import ADDRESS, read_transfer, recipients
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -39,30 +39,56 @@ class Content(msgspec.Struct, frozen=True):
 
 def transfers(content: Content, watch: Watch) -> list[Transfer]:
     """Movements of `watch.assets` to recipients that `watch` may contain, in execution order."""
-    return match(_movements(content, watch), watch)
-
-
-def _movements(content: Content, watch: Watch) -> Iterator[Movement]:
     assets = frozenset(watch.assets) - NATIVE_MIRRORS
-    native = NATIVE in assets
-    for at, execution in enumerate(content.executions):
-        if native and execution.transaction is not None:
-            yield from _own_value(execution, execution.transaction, content.rebuilt)
-            if content.payments and execution.status is not False:
-                odd = execution.status is None
-                for paid in content.payments[at]:
-                    yield Movement(
-                        execution.hash, NATIVE, paid.recipient, paid.units, paid.sender, odd
-                    )
-        if execution.status is False:
-            continue
+    paid: list[tuple[int, bytes]] = []
+    for at in range(len(content.executions)):
+        paid += [(at, recipient) for recipient in _recipients(content, at, assets)]
+    flags = watch.contains([recipient for _, recipient in paid])
+    # Few transactions pay anyone we know: only those are read in full.
+    hits = dict.fromkeys(at for (at, _), flag in zip(paid, flags, strict=True) if flag)
+    return match((each for at in hits for each in _movements(content, at, assets)), watch)
+
+
+def _recipients(content: Content, at: int, assets: Collection[bytes]) -> Iterator[bytes]:
+    """Of all that an execution may have moved, as `_movements` reads it, but nothing more of it."""
+    execution = content.executions[at]
+    if NATIVE in assets and execution.transaction is not None:
+        tx = execution.transaction
+        if tx.value != "0x0" or tx.mint is not None:
+            yield from (each.recipient for each in _native(content, at))
+        elif content.payments:
+            yield from (each.recipient for each in content.payments[at])
+    if execution.status is not False:
         for log in execution.logs:
-            if log.address in assets and log.topics and log.topics[0] == TRANSFER_TOPIC:
-                undecided = execution.status is None
-                for sender, recipient, units, odd in read_transfer(log.topics, log.data):
-                    yield Movement(
-                        execution.hash, log.address, recipient, units, sender, odd or undecided
-                    )
+            if log.address in assets:
+                yield from recipients(log.topics, log.data)
+
+
+def _movements(content: Content, at: int, assets: Collection[bytes]) -> Iterator[Movement]:
+    execution = content.executions[at]
+    if NATIVE in assets:
+        yield from _native(content, at)
+    if execution.status is False:
+        return
+    undecided = execution.status is None
+    for log in execution.logs:
+        if log.address in assets:
+            for sender, recipient, units, odd in read_transfer(log.topics, log.data):
+                yield Movement(
+                    execution.hash, log.address, recipient, units, sender, odd or undecided
+                )
+
+
+def _native(content: Content, at: int) -> Iterator[Movement]:
+    """What it moved of the native coin: its own value first, then what its contracts paid."""
+    execution = content.executions[at]
+    if execution.transaction is None:
+        return
+    yield from _own_value(execution, execution.transaction, content.rebuilt)
+    if content.payments and execution.status is not False:
+        odd = execution.status is None
+        for paid in content.payments[at]:
+            yield Movement(execution.hash, NATIVE, paid.recipient, paid.units, paid.sender, odd)
 
 
 def _own_value(execution: Execution, tx: WireTransaction, rebuilt: bool) -> Iterator[Movement]:

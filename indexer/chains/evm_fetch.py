@@ -21,7 +21,14 @@ from indexer.chains.answers import Missing, NotProved, Sized
 from indexer.chains.evm_decode import Content
 from indexer.chains.evm_logs import executions_of
 from indexer.chains.evm_node import EvmNode
-from indexer.chains.evm_proof import Execution, bind, header_hash, prove, prove_bloom
+from indexer.chains.evm_proof import (
+    Execution,
+    bind,
+    header_hash,
+    prove,
+    prove_bloom,
+    read_log,
+)
 from indexer.chains.evm_trace import bind_traces
 from indexer.chains.evm_wire import (
     WireBlock,
@@ -122,7 +129,7 @@ class Fetcher:
         full = self._verify == "full"
         executions = prove(block, receipts) if full else bind(block, receipts)
         if self._verify == "bloom":
-            prove_bloom(block, [log for each in executions for log in each.logs])
+            prove_bloom(block, [read_log(log) for receipt in receipts for log in receipt.logs])
         payments = [] if traces is None else bind_traces(executions, traces.value)
         return Content(executions, payments, rebuilt=full)
 
@@ -174,7 +181,7 @@ class Fetcher:
         complete = self._verify == "bloom"
         executions: list[Execution] = executions_of(wire, logs, complete=complete)
         if complete:
-            prove_bloom(wire, [log for each in executions for log in each.logs])
+            prove_bloom(wire, map(read_log, logs))
         content = Content(executions, [], rebuilt=False)
         return Block(_place(endpoint, wire), content, size)
 

@@ -15,7 +15,7 @@ from indexer.chains.answers import Malformed, Missing, NotProved
 from indexer.chains.evidence import Proof, TrieEvidence
 from indexer.chains.evm_decode import Content, transfers
 from indexer.chains.evm_node import EvmNode
-from indexer.chains.evm_proof import Log, header_bytes, prove, receipt_bytes
+from indexer.chains.evm_proof import Log, header_bytes, prove, read_log, receipt_bytes
 from indexer.chains.evm_transaction import raw_transaction
 from indexer.chains.evm_trie import rlp_int, trie_path
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
@@ -56,7 +56,7 @@ def proof(block: WireBlock, receipts: Sequence[WireReceipt], transfer: Transfer)
         key=rlp_int(index),
         transaction=trie_path([raw_transaction(tx) for tx in block.transactions], index),
         receipt=trie_path([receipt_bytes(each) for each in receipts], index),
-        log=_log_index(executions[index].logs, transfer),
+        log=_log_index([read_log(log) for log in receipts[index].logs], transfer),
     )
     told = transfers(Content(executions[index : index + 1], [], rebuilt=True), Only(transfer))
     return Proof(evidence, shows(told, transfer))

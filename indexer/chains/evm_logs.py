@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from indexer.chains.answers import NotProved
-from indexer.chains.evm_proof import Execution, read_log
+from indexer.chains.evm_proof import Execution, transfer_logs
 from indexer.chains.evm_wire import WireHeader, WireLog, quantity, sized
 
 
@@ -37,7 +37,7 @@ def executions_of(
             hash=sized(transaction, 32),
             transaction=None,
             status=True,
-            logs=tuple([read_log(log) for log in group]),
+            logs=transfer_logs(group),
         )
         for transaction, group in groupby(logs, key=lambda log: log.transaction_hash)
     ]

@@ -1,8 +1,8 @@
 """Proof that a node's answers are the block that its hash names: nothing left out, nothing altered.
 
 header hash → transactions root → every transaction's bytes, hash and order
-            → receipts root     → every status and log, bound to its transaction by position
-            → blooms, withdrawals root
+            → receipts root     → every status, log and bloom, bound to its transaction by position
+            → withdrawals root
 
 A proof says that an answer is *consistent with a hash*, not that the hash is canonical: that is
 what `quorum` and the parent links are for (P62). Never read, because nothing commits to them: a
@@ -17,13 +17,14 @@ ethereum-optimism/specs `specs/protocol/deposits.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from indexer.chains.answers import NotProved
+from indexer.chains import evm_rlp as rlp
+from indexer.chains.answers import Malformed, NotProved
 from indexer.chains.evm_transaction import OP_DEPOSIT, created_address, raw_transaction
 from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list, trie_root
 from indexer.chains.evm_wire import (
@@ -37,8 +38,13 @@ from indexer.chains.evm_wire import (
     quantity,
     sized,
 )
+from indexer.chains.transfer_event import TRANSFER_TOPIC
 
 BLOOM_BYTES: Final = 256
+_PLACE: Final = ("transactionHash", "transactionIndex", "blockHash", "blockNumber")
+ADDRESS_DIGITS: Final = 40
+TOPIC_DIGITS: Final = 64
+_TRANSFER: Final = TRANSFER_TOPIC.hex()
 BLOOM_CACHE: Final = 8192  # addresses and topics whose bloom bits are remembered: about 4 MB
 
 # In the order of the header's list; those after `nonce` came with forks and may be absent.
@@ -93,7 +99,7 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
     hash: bytes
     transaction: WireTransaction | None  # None where only logs were asked for
     status: bool | None  # None before Byzantium: the receipt doesn't say (P2)
-    logs: tuple[Log, ...]
+    logs: tuple[Log, ...]  # its `Transfer` events: nothing else is ever read
     created: bytes | None = None  # the new contract, as the receipt says
 
 
@@ -105,24 +111,13 @@ def prove(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
     for tx, data in zip(block.transactions, raw, strict=True):
         _match(f"transaction {tx.transaction_index}", block, keccak(data), tx.hash)
     _prove_withdrawals(block)
-    executions = bind(block, receipts)
-    blooms = [_bloom_bits(execution.logs) for execution in executions]
-    encoded = [
-        _encode_receipt(receipt, execution.logs, bits)
-        for receipt, execution, bits in zip(receipts, executions, blooms, strict=True)
-    ]
-    _match("receipts root", block, trie_root(encoded), block.receipts_root)
-    for receipt, bits in zip(receipts, blooms, strict=True):
-        if receipt.logs_bloom is not None:
-            where = f"bloom of receipt {receipt.transaction_index}"
-            _match(where, block, _to_bytes(bits), receipt.logs_bloom)
-    _match_bloom(block, blooms)
-    return executions
+    _match("receipts root", block, receipts_root(receipts), block.receipts_root)
+    return bind(block, receipts)
 
 
 def prove_bloom(header: WireHeader, logs: Iterable[Log]) -> None:
     """That the logs fill the header's bloom. An omission may pass: half do at 700 logs a block."""
-    _match_bloom(header, [_bloom_bits(logs)])
+    _match("logs bloom", header, bloom(logs), header.logs_bloom)
 
 
 def bind(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
@@ -140,43 +135,51 @@ def bind(block: WireBlock, receipts: Sequence[WireReceipt]) -> list[Execution]:
     for index, (tx, receipt) in enumerate(zip(block.transactions, receipts, strict=True)):
         _bind_transaction(block, tx, index)
         _bind_receipt(tx, receipt)
-        logs = tuple(bind_logs(tx, receipt.logs, logs_before))
-        logs_before += len(logs)
-        status = None if receipt.status is None else bool(quantity(receipt.status))
+        bind_logs(tx, receipt.logs, logs_before)
+        logs_before += len(receipt.logs)
         created = receipt.contract_address
         executions.append(
             Execution(
                 hash=sized(tx.hash, 32),
                 transaction=tx,
-                status=status,
-                logs=logs,
+                status=None if receipt.status is None else bool(quantity(receipt.status)),
+                logs=transfer_logs(receipt.logs),
                 created=None if created is None else sized(created, 20),
             )
         )
     return executions
 
 
-def bind_logs(tx: WireTransaction, logs: Iterable[WireLog], first_index: int) -> Iterator[Log]:
-    """The logs of one transaction; block-wide indexes must count on from `first_index` (P22)."""
+def bind_logs(tx: WireTransaction, logs: Iterable[WireLog], first_index: int) -> None:
+    """That the logs are the transaction's; block-wide indexes count on from `first_index` (P22)."""
     place = (tx.hash, tx.transaction_index, tx.block_hash, tx.block_number)
     for log_index, log in enumerate(logs, first_index):
         said = (log.transaction_hash, log.transaction_index, log.block_hash, log.block_number)
         if said != place:
-            what = f"log {log_index} of transaction {tx.hash}"
-            names = ("transactionHash", "transactionIndex", "blockHash", "blockNumber")
-            for name, one, other in zip(names, said, place, strict=True):
-                _same(what, name, one, other)
-        if quantity(log.log_index) != log_index or log.removed:
+            _agree(f"log {log_index} of transaction {tx.hash}", _PLACE, said, place)
+        if log.removed or not _is(log.log_index, log_index):
             raise NotProved(
                 f"log {log_index} of transaction {tx.hash} has the logIndex {log.log_index[:80]}"
                 f"{' and is marked as removed' if log.removed else ''}"
             )
-        yield read_log(log)
+
+
+def transfer_logs(logs: Iterable[WireLog]) -> tuple[Log, ...]:
+    """Those whose first topic is Transfer, of whatever contract."""
+    return tuple([read_log(log) for log in logs if log.topics and _is_transfer(log.topics[0])])
+
+
+def _is_transfer(topic: str) -> bool:
+    digits = topic[2:]
+    return digits == _TRANSFER or digits.lower() == _TRANSFER
 
 
 def read_log(log: WireLog) -> Log:
-    topics = tuple([sized(topic, 32) for topic in log.topics])
-    return Log(sized(log.address, 20), topics, octets(log.data))
+    (address,) = _digits((log.address,), ADDRESS_DIGITS)
+    digits = address + "".join(_digits(log.topics, TOPIC_DIGITS))
+    raw = octets("0x" + digits)  # at once: there are hundreds
+    topics = tuple([raw[at : at + 32] for at in range(20, len(raw), 32)])
+    return Log(raw[:20], topics, octets(log.data))
 
 
 def header_hash(header: WireHeader) -> bytes:
@@ -212,9 +215,48 @@ def receipts_root(receipts: Iterable[WireReceipt]) -> bytes:
 
 
 def receipt_bytes(receipt: WireReceipt) -> bytes:
-    """What the receipts root commits to."""
-    logs = [read_log(log) for log in receipt.logs]
-    return _encode_receipt(receipt, logs, _bloom_bits(logs))
+    """What the receipts root commits to; a typed one is prefixed, not wrapped (EIP-2718)."""
+    if receipt.status is not None:
+        outcome = rlp.number(receipt.status)
+    elif receipt.root is not None:
+        outcome = rlp.data(receipt.root)
+    else:
+        raise NotProved(f"receipt of {receipt.transaction_hash} has neither status nor root")
+    bits = receipt.logs_bloom
+    if bits is None:
+        bits = "0x" + bloom(map(read_log, receipt.logs)).hex()
+    body = [
+        outcome,
+        rlp.number(receipt.cumulative_gas_used),
+        rlp.data(bits),
+        rlp.listed([_encode_log(log) for log in receipt.logs]),
+    ]
+    kind = quantity(receipt.type)
+    if kind == OP_DEPOSIT and receipt.deposit_receipt_version is not None:
+        # Before Canyon nodes show depositNonce, but no root commits to it (P51).
+        body.append(rlp.number(receipt.deposit_nonce or "0x0"))
+        body.append(rlp.number(receipt.deposit_receipt_version))
+    return octets(f"0x{f'{kind:02x}' if kind else ''}{rlp.listed(body)}")
+
+
+def _encode_log(log: WireLog) -> str:
+    topics = _digits(log.topics, TOPIC_DIGITS)
+    (address,) = _digits((log.address,), ADDRESS_DIGITS)
+    within = "".join(["a0" + topic for topic in topics])
+    return rlp.listed(("94", address, rlp.listed((within,)), rlp.data(log.data)))
+
+
+def _digits(texts: Sequence[str], count: int) -> list[str]:
+    """The digits of hex texts, so many of each.
+
+    The proof's prefixes say how long each is: with other lengths the same bytes could be read as
+    another log.
+    """
+    digits = [text[2:] for text in texts]
+    for each in digits:
+        if len(each) != count:
+            raise Malformed(f"0x{each[:80]!r} has {len(each)} digits, not {count}")
+    return digits
 
 
 def withdrawals_root(withdrawals: Iterable[Withdrawal]) -> bytes:
@@ -235,7 +277,11 @@ def withdrawals_root(withdrawals: Iterable[Withdrawal]) -> bytes:
 
 def bloom(logs: Iterable[Log]) -> bytes:
     """The 2048-bit filter over the logs' addresses and topics."""
-    return _to_bytes(_bloom_bits(logs))
+    bits = 0
+    for log in logs:
+        for item in (log.address, *log.topics):
+            bits |= _item_bits(item)
+    return bits.to_bytes(BLOOM_BYTES, "big")
 
 
 @lru_cache(maxsize=BLOOM_CACHE)
@@ -245,46 +291,6 @@ def _item_bits(item: bytes) -> int:
     for at in (0, 2, 4):
         bits |= 1 << (int.from_bytes(digest[at : at + 2], "big") & 2047)
     return bits
-
-
-def _bloom_bits(logs: Iterable[Log]) -> int:
-    bits = 0
-    for log in logs:
-        bits |= _item_bits(log.address)
-        for topic in log.topics:
-            bits |= _item_bits(topic)
-    return bits
-
-
-def _to_bytes(bits: int) -> bytes:
-    return bits.to_bytes(BLOOM_BYTES, "big")
-
-
-def _encode_receipt(receipt: WireReceipt, logs: Sequence[Log], bits: int) -> bytes:
-    """What the receipts root commits to; a typed one is prefixed, not wrapped (EIP-2718)."""
-    if receipt.status is not None:
-        outcome = rlp_int(quantity(receipt.status))
-    elif receipt.root is not None:
-        outcome = rlp_bytes(octets(receipt.root))
-    else:
-        raise NotProved(f"receipt of {receipt.transaction_hash} has neither status nor root")
-    body = [
-        outcome,
-        rlp_int(quantity(receipt.cumulative_gas_used)),
-        rlp_bytes(_to_bytes(bits)),
-        rlp_list([_encode_log(log) for log in logs]),
-    ]
-    kind = quantity(receipt.type)
-    if kind == OP_DEPOSIT and receipt.deposit_receipt_version is not None:
-        # Before Canyon nodes show depositNonce, but no root commits to it (P51).
-        body.append(rlp_int(quantity(receipt.deposit_nonce or "0x0")))
-        body.append(rlp_int(quantity(receipt.deposit_receipt_version)))
-    return rlp_list(body) if kind == 0 else bytes([kind]) + rlp_list(body)
-
-
-def _encode_log(log: Log) -> bytes:
-    topics = rlp_list([b"\xa0" + topic for topic in log.topics])
-    return rlp_list((b"\x94" + log.address, topics, rlp_bytes(log.data)))
 
 
 def _field(attribute: str, text: str) -> bytes:
@@ -300,27 +306,41 @@ def _prove_withdrawals(block: WireBlock) -> None:
 
 
 def _bind_transaction(block: WireHeader, tx: WireTransaction, index: int) -> None:
-    what = f"transaction {tx.hash}"
-    sized(tx.sender, 20)  # these three are read by decoders, which don't fail
-    quantity(tx.value)
-    if tx.to is not None:
-        sized(tx.to, 20)
-    _same(what, "blockHash", tx.block_hash, block.hash)
-    _same(what, "blockNumber", tx.block_number, block.number)
-    if quantity(tx.transaction_index) != index:
-        raise NotProved(f"{what} stands at {index} but says {tx.transaction_index}")
+    if tx.value != "0x0":  # then these three are read by decoders, which don't fail
+        quantity(tx.value)
+        sized(tx.sender, 20)
+        if tx.to is not None:
+            sized(tx.to, 20)
+    said, place = (tx.block_hash, tx.block_number), (block.hash, block.number)
+    if said != place:
+        _agree(f"transaction {tx.hash}", _PLACE[2:], said, place)
+    if not _is(tx.transaction_index, index):
+        raise NotProved(f"transaction {tx.hash} stands at {index} but says {tx.transaction_index}")
 
 
 def _bind_receipt(tx: WireTransaction, receipt: WireReceipt) -> None:
-    what = f"receipt of transaction {tx.hash}"
-    _same(what, "transactionHash", receipt.transaction_hash, tx.hash)
-    _same(what, "transactionIndex", receipt.transaction_index, tx.transaction_index)
-    _same(what, "blockHash", receipt.block_hash, tx.block_hash)
-    _same(what, "blockNumber", receipt.block_number, tx.block_number)
-    _same(what, "type", receipt.type, tx.type)
-    _same(what, "from", receipt.sender, tx.sender)
-    _same(what, "to", receipt.to or "", tx.to or "")
-    _bind_creation(what, tx, receipt)
+    said = (
+        receipt.transaction_hash,
+        receipt.transaction_index,
+        receipt.block_hash,
+        receipt.block_number,
+        receipt.type,
+        receipt.sender,
+        receipt.to or "",
+    )
+    due = (
+        tx.hash,
+        tx.transaction_index,
+        tx.block_hash,
+        tx.block_number,
+        tx.type,
+        tx.sender,
+        tx.to or "",
+    )
+    if said != due:
+        _agree(f"receipt of transaction {tx.hash}", (*_PLACE, "type", "from", "to"), said, due)
+    if tx.to is None or receipt.contract_address is not None:
+        _bind_creation(f"receipt of transaction {tx.hash}", tx, receipt)
 
 
 def _bind_creation(what: str, tx: WireTransaction, receipt: WireReceipt) -> None:
@@ -338,10 +358,16 @@ def _bind_creation(what: str, tx: WireTransaction, receipt: WireReceipt) -> None
         raise NotProved(f"{what} says that it created {said[:80]}, which it can't have")
 
 
-def _same(what: str, name: str, one: str, other: str) -> None:
-    """Hex text of one value, said twice by one node; case is a matter of taste."""
-    if one != other and one.lower() != other.lower():
-        raise NotProved(f"{what} has the {name} {one[:80]}, not {other[:80]}")
+def _is(text: str, number: int) -> bool:
+    """Whether hex text says a number; nodes spell it in one way, so that reading it is rare."""
+    return text == f"{number:#x}" or quantity(text) == number
+
+
+def _agree(what: str, names: Iterable[str], said: Iterable[str], due: Iterable[str]) -> None:
+    """Hex texts of the same values, said twice by one node; case is a matter of taste."""
+    for name, one, other in zip(names, said, due, strict=True):
+        if one.lower() != other.lower():
+            raise NotProved(f"{what} has the {name} {one[:80]}, not {other[:80]}")
 
 
 def _match(what: str, header: WireHeader, computed: bytes, said: str | None) -> None:
@@ -350,10 +376,3 @@ def _match(what: str, header: WireHeader, computed: bytes, said: str | None) -> 
             f"block {header.hash} (height {quantity(header.number)}) does not prove: "
             f"its {what} gives 0x{computed.hex()[:64]}, the node says {(said or 'nothing')[:66]}"
         )
-
-
-def _match_bloom(header: WireHeader, blooms: Sequence[int]) -> None:
-    bits = 0
-    for each in blooms:
-        bits |= each
-    _match("logs bloom", header, _to_bytes(bits), header.logs_bloom)

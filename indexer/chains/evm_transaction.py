@@ -12,6 +12,7 @@ from typing import Final
 import coincurve
 
 from indexer.chains.answers import NotProved
+from indexer.chains.evm_rlp import EMPTY, data, listed, number
 from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list
 from indexer.chains.evm_wire import (
     AccessEntry,
@@ -37,10 +38,10 @@ def raw_transaction(tx: WireTransaction) -> bytes:
     """The bytes that the transaction's hash and the transactions root are made of."""
     kind = quantity(tx.type)
     if kind == OP_DEPOSIT:
-        return b"\x7e" + rlp_list(_deposit(tx))
+        return _bytes("7e", _deposit(tx))
     if kind == LEGACY:
-        return rlp_list([*_legacy(tx), _number(tx.v, tx, "v"), *_signature(tx)])
-    return bytes([kind]) + rlp_list([*_typed(tx, kind), rlp_int(_parity(tx)), *_signature(tx)])
+        return _bytes("", [*_legacy(tx), _number(tx.v, tx, "v"), *_signature(tx)])
+    return _bytes(f"{kind:02x}", [*_typed(tx, kind), _digit(_parity(tx)), *_signature(tx)])
 
 
 def recover_sender(tx: WireTransaction) -> bytes:
@@ -70,21 +71,26 @@ def _signed_message(tx: WireTransaction) -> tuple[bytes, int]:
     """What was signed, and the parity bit of the signature."""
     kind = quantity(tx.type)
     if kind != LEGACY:
-        return bytes([kind]) + rlp_list(_typed(tx, kind)), _parity(tx)
+        return _bytes(f"{kind:02x}", _typed(tx, kind)), _parity(tx)
     v = quantity(_given(tx.v, tx, "v"))
     if v in PRE_155_V:
-        return rlp_list(_legacy(tx)), v - PRE_155_V[0]
+        return _bytes("", _legacy(tx)), v - PRE_155_V[0]
     if v < EIP155_FIRST_V:
         raise NotProved(f"transaction {tx.hash} has the signature parity {v}")
     chain_id, parity = divmod(v - EIP155_FIRST_V, 2)
-    return rlp_list([*_legacy(tx), rlp_int(chain_id), rlp_int(0), rlp_int(0)]), parity
+    return _bytes("", [*_legacy(tx), number(hex(chain_id)), EMPTY, EMPTY]), parity
 
 
-def _legacy(tx: WireTransaction) -> list[bytes]:
+def _bytes(kind: str, fields: list[str]) -> bytes:
+    """A type's byte, which is prefixed and not wrapped (EIP-2718), and the list of its fields."""
+    return octets(f"0x{kind}{listed(fields)}")
+
+
+def _legacy(tx: WireTransaction) -> list[str]:
     return [_number(tx.nonce, tx, "nonce"), _number(tx.gas_price, tx, "gasPrice"), *_call(tx)]
 
 
-def _typed(tx: WireTransaction, kind: int) -> list[bytes]:
+def _typed(tx: WireTransaction, kind: int) -> list[str]:
     """The fields of types 1 to 4 before the signature."""
     if kind not in SIGNED:
         raise NotProved(
@@ -96,59 +102,55 @@ def _typed(tx: WireTransaction, kind: int) -> list[bytes]:
     else:
         fields.append(_number(tx.max_priority_fee_per_gas, tx, "maxPriorityFeePerGas"))
         fields.append(_number(tx.max_fee_per_gas, tx, "maxFeePerGas"))
-    fields += [*_call(tx), rlp_list([_access(entry) for entry in tx.access_list or ()])]
+    fields += [*_call(tx), listed([_access(entry) for entry in tx.access_list or ()])]
     if kind == BLOB:
-        hashes = [rlp_bytes(octets(each)) for each in tx.blob_versioned_hashes or ()]
-        fields += [_number(tx.max_fee_per_blob_gas, tx, "maxFeePerBlobGas"), rlp_list(hashes)]
+        hashes = [data(each) for each in tx.blob_versioned_hashes or ()]
+        fields += [_number(tx.max_fee_per_blob_gas, tx, "maxFeePerBlobGas"), listed(hashes)]
     if kind == SET_CODE:
         granted = [_authorization(each, tx) for each in tx.authorization_list or ()]
-        fields.append(rlp_list(granted))
+        fields.append(listed(granted))
     return fields
 
 
-def _call(tx: WireTransaction) -> list[bytes]:
-    return [
-        rlp_int(quantity(tx.gas)),
-        b"\x80" if tx.to is None else rlp_bytes(octets(tx.to)),
-        rlp_int(quantity(tx.value)),
-        rlp_bytes(octets(tx.input)),
-    ]
+def _call(tx: WireTransaction) -> list[str]:
+    to = EMPTY if tx.to is None else data(tx.to)
+    return [number(tx.gas), to, number(tx.value), data(tx.input)]
 
 
-def _deposit(tx: WireTransaction) -> list[bytes]:
+def _deposit(tx: WireTransaction) -> list[str]:
     """Source: ethereum-optimism/specs, `specs/protocol/deposits.md`."""
-    gas, to, value, data = _call(tx)
+    gas, to, value, payload = _call(tx)
     return [
-        rlp_bytes(octets(_given(tx.source_hash, tx, "sourceHash"))),
-        rlp_bytes(octets(tx.sender)),
+        data(_given(tx.source_hash, tx, "sourceHash")),
+        data(tx.sender),
         to,
-        rlp_int(0 if tx.mint is None else quantity(tx.mint)),
+        EMPTY if tx.mint is None else number(tx.mint),
         value,
         gas,
-        rlp_int(int(bool(tx.is_system_tx))),
-        data,
+        _digit(int(bool(tx.is_system_tx))),
+        payload,
     ]
 
 
-def _access(entry: AccessEntry) -> bytes:
-    keys = rlp_list([rlp_bytes(octets(key)) for key in entry.storage_keys])
-    return rlp_list((rlp_bytes(octets(entry.address)), keys))
+def _access(entry: AccessEntry) -> str:
+    return listed((data(entry.address), listed([data(key) for key in entry.storage_keys])))
 
 
-def _authorization(grant: Authorization, tx: WireTransaction) -> bytes:
+def _authorization(grant: Authorization, tx: WireTransaction) -> str:
     # An invalid grant is skipped, not refused, by the chain: its parity may be any small number.
-    numbers = (_agreed(grant.y_parity, grant.v, tx), quantity(grant.r), quantity(grant.s))
-    return rlp_list(
+    return listed(
         (
-            rlp_int(quantity(grant.chain_id)),
-            rlp_bytes(octets(grant.address)),
-            rlp_int(quantity(grant.nonce)),
-            *(rlp_int(number) for number in numbers),
+            number(grant.chain_id),
+            data(grant.address),
+            number(grant.nonce),
+            _digit(_agreed(grant.y_parity, grant.v, tx)),
+            number(grant.r),
+            number(grant.s),
         )
     )
 
 
-def _signature(tx: WireTransaction) -> tuple[bytes, bytes]:
+def _signature(tx: WireTransaction) -> tuple[str, str]:
     return _number(tx.r, tx, "r"), _number(tx.s, tx, "s")
 
 
@@ -164,8 +166,12 @@ def _agreed(y_parity: str | None, v: str | None, tx: WireTransaction) -> int:
     return said.pop()
 
 
-def _number(text: str | None, tx: WireTransaction, name: str) -> bytes:
-    return rlp_int(quantity(_given(text, tx, name)))
+def _number(text: str | None, tx: WireTransaction, name: str) -> str:
+    return number(_given(text, tx, name))
+
+
+def _digit(value: int) -> str:
+    return number(hex(value))
 
 
 def _given(text: str | None, tx: WireTransaction, name: str) -> str:

@@ -175,9 +175,12 @@ def octets(text: str) -> bytes:
     if text[:2] != "0x":
         raise Malformed(f"{text[:80]!r} is not hex data")
     try:
-        return bytes.fromhex(text[2:])
+        value = bytes.fromhex(text[2:])
     except ValueError:
-        raise Malformed(f"{text[:80]!r} is not hex data") from None
+        value = b""
+    if 2 * len(value) != len(text) - 2:  # `fromhex` skips blanks
+        raise Malformed(f"{text[:80]!r} is not hex data")
+    return value
 
 
 def sized(text: str, size: int) -> bytes:

@@ -51,6 +51,14 @@ def read_transfer(
             yield _reading(words[0], words[1], _number(words, 2))
 
 
+def recipients(topics: Sequence[bytes], data: bytes) -> Iterator[bytes]:
+    """Those of each way to read it: what is asked first, of every event."""
+    if len(topics) == 3:
+        yield topics[2][-ADDRESS:]
+    else:
+        yield from (reading.recipient for reading in read_transfer(topics, data))
+
+
 def _reading(sender: bytes, recipient: bytes, units: int, *, odd: bool = True) -> TokenTransfer:
     return TokenTransfer(sender[-ADDRESS:], recipient[-ADDRESS:], units, odd)
 
