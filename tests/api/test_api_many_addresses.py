@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from indexer import coverage
@@ -20,6 +21,7 @@ PER_CALL: Final = 10_000 if SOAK else 2_000
 BY_IMPORT: Final = 1_000_000 if SOAK else 30_000
 LONGEST_STEP: Final = 5.0  # seconds that the follower may be kept from the chain, in a long run
 PATIENCE: Final = 10.0  # seconds
+WHOLE_FILE: Final = aiohttp.ClientTimeout(total=None)  # its import takes what it takes
 
 pytestmark = pytest.mark.timeout(1_800 if SOAK else 240)
 
@@ -33,7 +35,9 @@ async def lines(numbers: range) -> AsyncIterator[bytes]:
 async def send(world: World, numbers: range) -> Any:
     """What the import of these answers."""
     path, headers = f"/v1/addresses/import?network={IDLE}", {"Content-Type": "text/csv"}
-    answer = await world.alice.ask("POST", path, data=lines(numbers), headers=headers)
+    answer = await world.alice.ask(
+        "POST", path, data=lines(numbers), headers=headers, timeout=WHOLE_FILE
+    )
     assert answer.status == 201, answer
     return answer.body
 
