@@ -105,6 +105,7 @@ create table network (
     state       network_state not null default 'starting',
     reason      text,
     head        bigint,
+    head_at     timestamptz,  -- when it was last seen to rise
     updated_at  timestamptz not null default clock()
 );
 
@@ -371,6 +372,15 @@ create table total (
     held       numeric not null,
     confirmed  numeric not null,  -- and finalized
     primary key (account, coin)
+) with (fillfactor = 50);
+
+-- How many deposits of a network are in each state, moved with them and last of all in their
+-- transaction: counting millions of rows would take seconds.
+create table deposit_count (
+    network  text not null references network,
+    state    deposit_state not null,
+    count    bigint not null,
+    primary key (network, state)
 ) with (fillfactor = 50);
 
 -- Outputs to watched addresses of kinds whose spending reveals no address (UTXO: P2TR, P2PK), so that

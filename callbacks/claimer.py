@@ -13,7 +13,6 @@ from callbacks import claims
 from callbacks.claims import Claim, Want
 from callbacks.clock import Clock
 from callbacks.members import Members
-from callbacks.metrics import OLDEST_DUE_SECONDS
 from callbacks.traffic import Traffic
 from indexer.model import Unavailable
 
@@ -99,7 +98,6 @@ class Claimer:
             self._traffic.give_back(endpoint)  # by its owner, or by another dispatcher's word
         due = [each for each in await claims.due(self._pool) if self._members.own(each.endpoint)]
         self._asked.update((each.endpoint, each.probe) for each in due)
-        OLDEST_DUE_SECONDS.set(max((each.late for each in due if not each.probe), default=0.0))
         now = time.monotonic()
         self._next_poll = now + max(self._poll_seconds, (now - start) / POLL_SHARE)
 

@@ -8,6 +8,7 @@ skipped, so that no two statements can wait for each other.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final, NamedTuple
@@ -30,6 +31,7 @@ class Claim(NamedTuple):
     probe: bool = False  # whether its endpoint's breaker is open
     early: bool = False  # before its own time: it is not charged
     ailing: bool = False  # its endpoint fared ill lately
+    happened: float | None = None  # when its event did, on time.monotonic(); None: a resend
 
 
 class Lot(NamedTuple):
@@ -118,9 +120,11 @@ _LEASE: Final = f"""
         update delivery d
            set lease_token = $1, leased_until = clock() + make_interval(secs => $2)
           from picked where d.id = picked.id
-        returning d.id, d.endpoint, d.event, d.requests, d.attempts, d.due_at > clock() as early
+        returning d.id, d.endpoint, d.event, d.requests, d.attempts, d.resent,
+                  d.due_at > clock() as early
     )
-    select leased.*, v.body, asked.url, asked.headers, asked.secrets, asked.rate_limit,
+    select leased.*, extract(epoch from clock() - v.created_at)::float8 as age, v.body,
+           asked.url, asked.headers, asked.secrets, asked.rate_limit,
            asked.concurrency, asked.ailing, asked.room
       from leased
       join asked on asked.endpoint = leased.endpoint
@@ -255,7 +259,10 @@ def _claimed(row: Any, token: UUID, *, probe: bool) -> Claim:
         tuple(row["secrets"]),
         row["headers"],
     )
-    return Claim(row["id"], token, row["attempts"], message, probe, row["early"], row["ailing"])
+    happened = None if row["resent"] else time.monotonic() - row["age"]
+    return Claim(
+        row["id"], token, row["attempts"], message, probe, row["early"], row["ailing"], happened
+    )
 
 
 _RELEASE: Final = """

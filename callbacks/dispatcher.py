@@ -26,7 +26,7 @@ from callbacks.claims import Claim
 from callbacks.clock import Clock
 from callbacks.health import End, Report
 from callbacks.members import BEAT_SECONDS, LOST_SECONDS, Members
-from callbacks.metrics import ATTEMPTS, FINISHED, REFUSED, TOOK_SECONDS
+from callbacks.metrics import ATTEMPTS, FINISHED, LATENCY_SECONDS, REFUSED, TOOK_SECONDS
 from callbacks.outcomes import Outcome, Settled
 from callbacks.traffic import Traffic
 from callbacks.verdict import Verdict
@@ -179,6 +179,9 @@ def _count(verdicts: Sequence[Verdict], settled: Mapping[int, Settled]) -> None:
         ATTEMPTS.labels(result).inc(count)
     for each in verdicts:
         TOOK_SECONDS.observe(each.outcome.answer.total_ms / 1000)
+        claim = each.outcome.claim
+        if each.outcome.answer.error is None and claim.happened is not None:
+            LATENCY_SECONDS.observe(time.monotonic() - claim.happened)
     ends = Counter((each.state, each.reason or "") for each in settled.values() if each.state)
     for (state, reason), count in ends.items():
         FINISHED.labels(state, reason).inc(count)

@@ -21,8 +21,10 @@ FINISHED: Final = Counter(
     "depositd_deliveries_finished", "Deliveries that ended, by how", ["state", "reason"]
 )
 IN_HAND: Final = Gauge("depositd_deliveries_in_hand", "Claimed by this process, not settled yet")
-OLDEST_DUE_SECONDS: Final = Gauge(
-    "depositd_delivery_oldest_due_seconds", "How long the oldest that may be sent has been due"
+LATENCY_SECONDS: Final = Histogram(
+    "depositd_delivery_latency_seconds",
+    "From an event's commit to the end of its delivery; resends aside",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600, 86_400),
 )
 CLAIM_SECONDS: Final = Histogram(
     "depositd_delivery_claim_seconds",

@@ -12,6 +12,7 @@ The money path
     model           the nouns and their rules: coins, deposits, states, events, amounts; no I/O
     chains/         the chain port, and an adapter with its proofs for each family
     follower        a step: compare, decide one thing, do it
+    finality        which block of our branch cannot be undone
     ancestry        where a node's branch leaves ours, and which has more work
     booking         what one transaction does with proved blocks
     balances        whether what an address has agrees, where a coin wants that
@@ -27,6 +28,7 @@ The money path
     feed            the SQL of events: positions without gaps, deliveries with them
     totals          what deposits sum up to, moved with their events
     origin          a network's first cursor, and an operator's rewind
+    meter           what a follower tells Prometheus of its work
     lease           which process works at a network
 
 What it stands on
@@ -41,6 +43,8 @@ What people ask
     api/            the HTTP API, one file a resource; its document comes of its code
     client          the same, for scripts
     status          where networks and deliveries stand
+    census          the same in numbers, for Prometheus (metrics: what it is told)
+    watchdog        loud when heads stand still or deliveries stay due
     check           each endpoint, tried alone
     devnet/         simulated nodes, for demo and tests
 """

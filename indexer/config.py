@@ -165,6 +165,7 @@ class Network(_Table):
     poll_interval: Annotated[
         StrictFloat, Field(gt=0, le=MAX_POLL_INTERVAL, allow_inf_nan=False)
     ] = 1.0  # seconds
+    tip_alarm: Annotated[StrictFloat, Field(ge=0, allow_inf_nan=False)] | None = None  # seconds
 
     @field_validator("coin")
     @classmethod

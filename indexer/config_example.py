@@ -41,6 +41,7 @@ confirmations = 12                # blocks, or "finalized": when the network cal
 # reorg_window = 128              # blocks that may be replaced; one more halts this network, loudly
 # start = "latest"                # or a height; read only before the first block
 # poll_interval = 1.0             # seconds
+# tip_alarm = 120.0               # seconds without a block; left out: 12 mean intervals; 0: none
 # native = "transactions"         # "off" | "transactions" | "traces" (internal payments as well)
 # verify = "full"                 # how a block is proved: "full" | "bloom" | "off"
 # quorum = 1                      # endpoints that must name the same block before it counts

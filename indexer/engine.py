@@ -26,6 +26,7 @@ from indexer.installation import Installation
 from indexer.model import Refused, Unavailable
 from indexer.network import Network
 from indexer.status import NetworkState
+from indexer.watchdog import DELIVERIES, Watchdog
 
 ROLES: Final = ("api", "follower", "dispatcher", "scanner")
 PROOFS_AT_ONCE: Final = 2  # for callers of the API: each asks a node for a whole block
@@ -56,6 +57,7 @@ class Engine:
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
         self._proving = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self._watchdog = Watchdog(installation.pool, settings.networks)
         self._fallen: list[str] = []  # parts that met the impossible
 
     async def run(self, stop: asyncio.Event) -> int:
@@ -105,6 +107,7 @@ class Engine:
                 self._installation.pool, self._installation.vault, self._settings.callbacks
             ).run(stop)  # which bounds its own end
             parts["upkeep"] = _until(stop, upkeep.run(self._installation.pool, stop))
+        parts["watchdog"] = _until(stop, self._watchdog.run(stop))
         # It lives until it is told to stop, whatever else there is to run.
         parts["database"] = self._database(stop)
         return parts
@@ -147,6 +150,7 @@ class Engine:
             proofs=self._proof,
             roles=tuple(self._roles),
             ready=self.not_ready,
+            late=self._watchdog.reasons,
         )
 
     async def _token(self, network: str, asset: bytes) -> Token:
@@ -163,11 +167,15 @@ class Engine:
     async def not_ready(self) -> list[str]:
         """Why a role of this process can't work now."""
         fallen = [f"{part} stopped: see the log" for part in self._fallen]
-        return fallen + [
+        ill = [
             f"network {name}: {network.state}: {network.reason}"
             for name, network in self.networks.items()
             if network.state in (NetworkState.REFUSED, NetworkState.HALTED)
         ]
+        watched = [*self.networks] if "follower" in self._roles else []
+        if "dispatcher" in self._roles:
+            watched.append(DELIVERIES)
+        return fallen + ill + self._watchdog.reasons(watched)
 
 
 def _part(network: str) -> str:

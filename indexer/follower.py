@@ -15,8 +15,8 @@ moved the cursor or changed what is watched meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
@@ -30,6 +30,8 @@ from indexer.ancestry import common_ancestor, work_above
 from indexer.booking import Booking, Found
 from indexer.chains import Block, Chain, Header
 from indexer.cursors import Cursor, Stale
+from indexer.finality import Finality
+from indexer.meter import Meter
 from indexer.model import Impossible, Moment, Unavailable
 from indexer.watchset import WatchSet, Widened
 
@@ -38,7 +40,6 @@ BATCH_BYTES: Final = 32_000_000  # of their payloads
 BATCH_SECONDS: Final = 0.5  # how long a batch waits for its next block
 SPAN_BLOCKS: Final = 10_000  # blocks that one pipeline fetches before the tip is asked again
 BEHIND_BLOCKS: Final = 5  # more than that behind the head is `catching_up`
-FINALIZED_SECONDS: Final = 2.0  # between two questions for the finalized block
 ACTIVATION_SECONDS: Final = 0.5  # of a step, before blocks have their turn again
 
 log = structlog.get_logger()
@@ -70,6 +71,10 @@ class Matched:
     version: int
     found: list[Found]
 
+    @property
+    def transfers(self) -> int:
+        return sum(len(found.transfers) for found in self.found)
+
 
 class Follower:
     """The one writer of a network's chain in this process."""
@@ -87,8 +92,8 @@ class Follower:
         self._pool = pool
         self._watch = watch
         self._pipeline: AsyncGenerator[Block, None] | None = None
-        self._named: Header | None = None  # the finalized block, until our branch reaches it
-        self._asked_finalized = float("-inf")
+        self._finality = Finality(network, rules, chain, pool)
+        self._meter = Meter(network)
 
     async def step(self) -> Outcome:
         """Decide one thing and do it.
@@ -104,6 +109,7 @@ class Follower:
             # What is left to load under the cursor's lock is little, ten million keys at start too.
             if cursor.watch_version != self._watch.version:
                 await self._watch.refresh(connection)
+                self._meter.watches(len(self._watch))
         try:
             return await self._step(cursor)
         except BaseException:
@@ -129,6 +135,7 @@ class Follower:
         if self._pipeline is None:
             tip = await self._chain.tip()
             self.head = tip.height
+            self._meter.sees(tip.height)
             self.lag = max(0, tip.height - cursor.height)
             if tip.height <= cursor.height:
                 return await self._compare(cursor, tip)
@@ -186,10 +193,10 @@ class Follower:
 
     async def _extend(self, cursor: Cursor, blocks: Sequence[Block]) -> None:
         headers = [block.header for block in blocks]
-        finalized = await self._finalized(cursor, headers)
+        finalized = await self._finality.height(cursor, headers)
         checks = await balances.check(self._chain, blocks, self._watch)
         matched = self._match(blocks, self._watch)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             locked = await self._lock(connection, cursor)
             if locked.rewound_from is not None:
                 matched = await self._match_all(connection, blocks, locked.height)
@@ -203,14 +210,14 @@ class Follower:
             booking = self._booking(connection, moment)
             await booking.find([f for f in matched.found if f.transfers], checks)
             events = await self._finish(booking, locked, moment)
-        self._at(moment)
+        self._at(moment, matched)
         log.info(
             "extended",
             network=self.network,
             height=moment.height,
             blocks=len(blocks),
             head=self.head,
-            transfers=sum(len(f.transfers) for f in matched.found),
+            transfers=matched.transfers,
             events=events,
         )
 
@@ -238,9 +245,9 @@ class Follower:
         last = min(tip.height, cursor.height + BATCH_BLOCKS)
         blocks = await self._fetch_branch(ancestor, stored[ancestor], top, last)
         headers = [block.header for block in blocks]
-        finalized = await self._finalized(cursor, headers, ancestor)
+        finalized = await self._finality.height(cursor, headers, ancestor)
         checks = await balances.check(self._chain, blocks, self._watch)
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._transaction() as connection:
             locked = await self._lock(connection, cursor)
             if ancestor < locked.finalized:
                 raise Stale(f"{self.network}: the common ancestor was left behind by finality")
@@ -255,7 +262,8 @@ class Follower:
             await booking.find(matched.found, checks, above=ancestor)
             booking.orphan_displaced(ancestor, headers)
             events = await self._finish(booking, locked, moment)
-        self._at(moment)
+        self._at(moment, matched)
+        self._meter.reorganised(cursor.height - ancestor)
         log.warning(
             "reorganised",
             network=self.network,
@@ -268,7 +276,7 @@ class Follower:
 
     async def _settle(self, cursor: Cursor) -> None:
         """No new block, but finality may have moved on, or a commit left promotions over."""
-        finalized = await self._finalized(cursor, [])
+        finalized = await self._finality.height(cursor, [])
         async with self._pool.acquire() as connection:
             if finalized <= cursor.finalized and not await ledger.anything_due(connection, cursor):
                 return
@@ -291,10 +299,11 @@ class Follower:
         return locked
 
     def _match(self, blocks: Sequence[Block], watch: WatchSet | Widened) -> Matched:
-        return Matched(
-            watch.version,
-            [Found(b.header, self._chain.transfers(b, watch)) for b in blocks],
-        )
+        found = []
+        for block in blocks:
+            with self._meter.decoding():
+                found.append(Found(block.header, self._chain.transfers(block, watch)))
+        return Matched(watch.version, found)
 
     async def _match_all(
         self, connection: asyncpg.Connection, blocks: Sequence[Block], above: int
@@ -350,43 +359,17 @@ class Follower:
         async with self._pool.acquire() as connection:
             return await cursors.work_above(connection, self.network, ancestor)
 
-    # ---------------------------------------------------------------- finality
-
-    async def _finalized(
-        self, cursor: Cursor, new: Sequence[Header], ancestor: int | None = None
-    ) -> int:
-        """The highest block of our own branch, with `new` on it, that cannot be undone."""
-        height = new[-1].height if new else cursor.height
-        if self._rules.finality == "depth":
-            # As many blocks may be replaced as the window has: only what lies below them is final.
-            return max(cursor.finalized, height - self._rules.reorg_window)
-        await self._ask_finalized(cursor)
-        named = self._named
-        if named is None or named.height > height or named.height <= cursor.finalized:
-            return cursor.finalized
-        async with self._pool.acquire() as connection:
-            stored = await cursors.header_hashes(connection, self.network)
-        ours = {h: s for h, s in stored.items() if ancestor is None or h <= ancestor}
-        ours |= {header.height: header.hash for header in new}
-        if named.height in ours:
-            return named.height if ours[named.height] == named.hash else cursor.finalized
-        # Older than our headers: ours if the node's branch has it by now, and our oldest block.
-        oldest = min(ours)
-        theirs = await self._chain.headers([named.height, oldest])
-        same = [h.hash for h in theirs if h is not None] == [named.hash, ours[oldest]]
-        return named.height if same else cursor.finalized
-
-    async def _ask_finalized(self, cursor: Cursor) -> None:
-        """Ask once our branch reached what was named last, and not at every block."""
-        waiting = self._named is not None and self._named.height > cursor.height
-        if waiting or monotonic() - self._asked_finalized < FINALIZED_SECONDS:
-            return
-        self._named = await self._chain.finalized()
-        self._asked_finalized = monotonic()
-
     # ---------------------------------------------------------------- small parts
 
-    def _at(self, moment: Moment) -> None:
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        async with self._pool.acquire() as connection:
+            with self._meter.committing():
+                async with connection.transaction():
+                    yield connection
+
+    def _at(self, moment: Moment, matched: Matched) -> None:
+        self._meter.applied(len(matched.found), matched.transfers, moment.height)
         self.lag = None if self.head is None else max(0, self.head - moment.height)
 
     def _booking(self, connection: asyncpg.Connection, moment: Moment) -> Booking:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from indexer import feed
+from indexer import feed, totals
 from indexer.chains import Codec
 from indexer.cursors import Cursor, Stale
 from indexer.model import (
@@ -111,6 +111,7 @@ def deposit_from(row: Mapping[str, Any]) -> Deposit:
         counts=list(row["counts"]),
         unplaced=row["unplaced"],
         created_at=row["created_at"],
+        stored=state("state"),
     )
 
 
@@ -257,6 +258,7 @@ async def store(
     events = [event for d in changed for event in d.events]
     if events:
         await feed.append(connection, events, coins_by_asset, codec)
+    await totals.count(connection, changed)
     return len(events)
 
 

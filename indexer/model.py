@@ -177,6 +177,7 @@ class Deposit:
     created_at: datetime | None = None
     events: list[Event] = field(default_factory=list)  # made since it was loaded
     changed: bool = False  # the ledger stores what changed
+    stored: State | None = None  # as the ledger has it
 
     def find(self, moment: Moment) -> None:
         """Enter the first state: seen for the first time, or anew with another amount."""

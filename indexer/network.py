@@ -14,11 +14,13 @@ import structlog
 
 from indexer import config, origin
 from indexer.chains import Chain
+from indexer.chains.metrics import kind
 from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
 from indexer.hints import Hints
 from indexer.lease import RENEW_SECONDS, Lease, wait
+from indexer.metrics import FAILURES
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
 from indexer.scan_claims import Claims
@@ -133,6 +135,7 @@ class Network:
                 await self._say(NetworkState.HALTED, str(problem))
                 delay = BACKOFF_SECONDS[-1]
             except Unavailable as problem:
+                FAILURES.labels(self.id, kind(problem)).inc()
                 await failed(problem)
                 delay = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)]
                 failures += 1
@@ -193,6 +196,8 @@ class Network:
                 await self._pool.execute(
                     """
                     update network set state = $2, reason = $3, head = coalesce($4, head),
+                                       head_at = case when $4 > coalesce(head, -1) then clock()
+                                                      else head_at end,
                                        updated_at = clock()
                      where id = $1
                     """,

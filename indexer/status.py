@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+from typing import Any, Final
 
 import asyncpg
 from typing_extensions import TypedDict
+
+# A running process speaks of its network every few seconds, whatever ails it; a step may take long.
+STALE_SECONDS: Final = 60.0
 
 
 class NetworkState(StrEnum):
@@ -37,7 +42,8 @@ async def networks(pool: asyncpg.Pool) -> list[Standing]:
     """The networks that this database knows, as the API lists them."""
     rows = await pool.fetch(
         """
-        select n.id, n.family, n.state, n.reason, n.head, c.height, c.finalized
+        select n.id, n.family, n.state, n.reason, n.head, c.height, c.finalized,
+               extract(epoch from clock() - n.updated_at)::float8 as silent
           from network n left join cursor c on c.network = n.id order by n.id
         """
     )
@@ -45,17 +51,35 @@ async def networks(pool: asyncpg.Pool) -> list[Standing]:
         {
             "network": row["id"],
             "family": row["family"],
-            "state": NetworkState(row["state"]),
+            "state": _state(row),
             "cursor": row["height"],
             "head": row["head"],
             "lag": None
             if row["head"] is None or row["height"] is None
             else max(0, row["head"] - row["height"]),
             "finalized": None if row["finalized"] in (None, -1) else row["finalized"],
-            "reason": row["reason"],
+            "reason": _reason(row),
         }
         for row in rows
     ]
+
+
+def _stale(row: Mapping[str, Any]) -> bool:
+    """Whether nobody speaks of it any more. One that is refused is spoken of once."""
+    silent: float = row["silent"]
+    return silent > STALE_SECONDS and row["state"] != NetworkState.REFUSED
+
+
+def _state(row: Mapping[str, Any]) -> NetworkState:
+    return NetworkState.UNREACHABLE if _stale(row) else NetworkState(row["state"])
+
+
+def _reason(row: Mapping[str, Any]) -> str | None:
+    if not _stale(row):
+        reason: str | None = row["reason"]
+        return reason
+    last = row["state"] if row["reason"] is None else f"{row['state']}: {row['reason']}"
+    return f"no process has spoken of it for {row['silent']:.0f} s; then it was {last}"
 
 
 async def seen(pool: asyncpg.Pool) -> dict[str, float]:

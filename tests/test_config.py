@@ -93,7 +93,7 @@ def test_the_example_names_every_key_and_its_default(file: Path) -> None:
     given = {"tls_cert", "tls_key", "admin_key"}
     assert settings.api.model_dump(exclude=given) == plain.api.model_dump(exclude=given)
     assert settings.callbacks == plain.callbacks
-    nodes = {"endpoints", "label"}
+    nodes = {"endpoints", "label", "tip_alarm"}
     assert settings.networks["ethereum"].model_dump(exclude=nodes) == plain.networks[
         "ethereum"
     ].model_dump(exclude=nodes)

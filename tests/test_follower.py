@@ -299,7 +299,7 @@ async def test_a_rewind_to_a_block_that_the_node_does_not_have_is_refused(
 async def test_finality_is_the_nodes_and_never_goes_back_or_ahead_of_our_branch(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.follower.FINALIZED_SECONDS", 0.0)
+    monkeypatch.setattr("indexer.finality.ASK_SECONDS", 0.0)
     world = await world_with_alice(pool, Rules(required=None))
     world.chain.final_depth = 100
     paid = payment(1, (ALICE, 5))
@@ -318,7 +318,7 @@ async def test_finality_is_the_nodes_and_never_goes_back_or_ahead_of_our_branch(
 async def test_a_branch_below_the_finalized_block_halts(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.follower.FINALIZED_SECONDS", 0.0)
+    monkeypatch.setattr("indexer.finality.ASK_SECONDS", 0.0)
     world = await world_with_alice(pool)
     world.chain.final_depth = 1
     await advance(world, 4, payment(1, (ALICE, 5)))

@@ -122,7 +122,7 @@ def check_body(event: Any, kind: str, before: list[str]) -> None:
 
 
 async def check_totals(pool: asyncpg.Pool) -> None:
-    """The sums that are kept are those of the rows."""
+    """The sums and counts that are kept are those of the rows."""
     differing = await pool.fetch(
         """
         select * from (
@@ -136,6 +136,14 @@ async def check_totals(pool: asyncpg.Pool) -> None:
         """
     )
     assert differing == []
+    counted = await pool.fetch(
+        """
+        select * from (select network, state, count(*) from deposit group by network, state) d
+          full join deposit_count c using (network, state)
+         where coalesce(d.count, 0) <> coalesce(c.count, 0)
+        """
+    )
+    assert counted == []
 
 
 async def check_silence(world: World) -> None:
@@ -261,7 +269,7 @@ async def test_any_history_ends_as_a_fresh_scan_of_the_final_chain(
     monkeypatch: pytest.MonkeyPatch,
     history: list[tuple[tuple[Any, ...], int]],
 ) -> None:
-    monkeypatch.setattr("indexer.follower.FINALIZED_SECONDS", 0.0)
+    monkeypatch.setattr("indexer.finality.ASK_SECONDS", 0.0)
     world = await World.begin(pool)
     twin = world.process()
     await pool.execute("insert into endpoint (id, account, url) values ('e', 'alice', 'https://x')")

@@ -32,6 +32,7 @@ class Context:
     proofs: Callable[[str, int, bytes, Transfer], Awaitable[Proof]]
     roles: Sequence[str]  # what this process does: api, follower, dispatcher, scanner
     ready: Callable[[], Awaitable[Sequence[str]]]  # why a role of this process can't work now
+    late: Callable[[], Sequence[str]] = tuple  # what the watchdog is loud about
 
     def codec(self, network: str) -> Codec:
         """Of a network that a body or a filter names; Refused where it is not configured."""

@@ -29,6 +29,7 @@ class Health(TypedDict):
     status: Literal["ok"]
     database: Literal["ok", "unreachable"]
     networks: list[StateOfNetwork]
+    late: list[str]  # what the watchdog is loud about
 
 
 class Readiness(TypedDict):
@@ -39,14 +40,15 @@ class Readiness(TypedDict):
 @routes.operation("GET", "/healthz", needs=None, answer=Health)
 async def healthz(call: Call) -> Health:
     """Say that this process lives; networks' reasons need a key."""
+    late = list(call.context.late())
     try:
         with unavailable_database():
             async with asyncio.timeout(DATABASE_SECONDS):
                 standing = await networks.standing(call.context)
     except Unavailable:
-        return {"status": "ok", "database": "unreachable", "networks": []}
+        return {"status": "ok", "database": "unreachable", "networks": [], "late": late}
     shown: list[StateOfNetwork] = [{"network": n["network"], "state": n["state"]} for n in standing]
-    return {"status": "ok", "database": "ok", "networks": shown}
+    return {"status": "ok", "database": "ok", "networks": shown, "late": late}
 
 
 @routes.operation("GET", "/readyz", needs=None, answer=Readiness)
