@@ -107,7 +107,12 @@ _ATTEMPTS: Final = "select * from attempt where delivery = $1 order by number de
 
 
 @routes.operation(
-    "POST", "/v1/deliveries/{id}/resend", needs="write", answer=Delivery, refuses=(409, 410)
+    "POST",
+    "/v1/deliveries/{id}/resend",
+    needs="write",
+    answer=Delivery,
+    refuses=(409, 410),
+    creates=True,
 )
 async def resend_delivery(call: Call) -> Delivery:
     """Send a delivery again, or now where it waits for its next attempt."""

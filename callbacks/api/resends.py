@@ -55,6 +55,7 @@ class Resend(TypedDict):
     needs="write",
     takes=ResendRange,
     answer=ResendCount,
+    creates=True,
 )
 async def resend_range(call: Call, body: ResendRange) -> ResendCount:
     """Send the events of a time again, at a fifth of the endpoint's rate; or count them.

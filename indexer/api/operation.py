@@ -86,7 +86,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Operation:
-    """`needs` None: no key is asked, no query string read. `answer` NoneType: a status alone."""
+    """`needs` None: no key is asked, no query string read. `answer` NoneType: a status alone.
+
+    `creates`: a repeat under the same Idempotency-Key is answered from what was kept.
+    """
 
     method: str
     path: str
@@ -97,16 +100,12 @@ class Operation:
     tag: str
     refuses: tuple[int, ...]
     streams: tuple[str, ...]  # media types of a body that the handler reads as it comes
+    creates: bool
     run: Callable[..., Awaitable[Any]] = field(compare=False)
 
     @property
     def changes(self) -> bool:
         return self.method != hdrs.METH_GET
-
-    @property
-    def creates(self) -> bool:
-        """Whether a repeat under the same Idempotency-Key is answered from what was kept."""
-        return self.method == hdrs.METH_POST and self.status == CREATED and not self.streams
 
     @property
     def has_body(self) -> bool:
@@ -178,6 +177,7 @@ class Routes:
         status: int = 200,
         refuses: tuple[int, ...] = (),
         streams: tuple[str, ...] = (),
+        creates: bool = False,
     ) -> Callable[[HandleWith[T, A]], HandleWith[T, A]]: ...
 
     @overload
@@ -191,6 +191,7 @@ class Routes:
         takes: None = None,
         status: int = 200,
         refuses: tuple[int, ...] = (),
+        creates: bool = False,
     ) -> Callable[[Handle[A]], Handle[A]]: ...
 
     def operation(
@@ -204,16 +205,29 @@ class Routes:
         status: int = 200,
         refuses: tuple[int, ...] = (),
         streams: tuple[str, ...] = (),
+        creates: bool = False,
     ) -> Callable[[Any], Any]:
         """Declares a handler: `takes` is its body (a Body) or its query string (a Query).
 
-        `refuses`: statuses besides those that every operation may answer with.
+        `refuses`: statuses besides those that every operation may answer with. `creates`: so does
+        every POST that answers with 201, unless it streams.
         """
+        made = method == hdrs.METH_POST and status == CREATED and not streams
 
         def declare(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
             self._operations.append(
                 Operation(
-                    method, path, needs, takes, answer, status, self._tag, refuses, streams, run
+                    method=method,
+                    path=path,
+                    needs=needs,
+                    takes=takes,
+                    answer=answer,
+                    status=status,
+                    tag=self._tag,
+                    refuses=refuses,
+                    streams=streams,
+                    creates=creates or made,
+                    run=run,
                 )
             )
             return run

@@ -279,6 +279,23 @@ async def test_a_range_is_counted_and_sent_again(world: World) -> None:
     assert await world.pool.fetchval("select count(*) from resend") == 0
 
 
+async def test_what_is_asked_for_twice_under_one_key_is_sent_again_once(world: World) -> None:
+    path, _ = await endpoint(world.alice)
+    since = format_time(await ago(world, hours=1))
+    await happen(world, 1)
+    await end(world, "delivered", 1)
+    [number] = await ids(world, path)
+    for to, given in ((path, {"since": since}), (f"/v1/deliveries/{number}", None)):
+        key = {"Idempotency-Key": "once"}
+        first = await world.alice.post(f"{to}/resend", given, headers=key)
+        await end(world, "delivered", 1)
+        again = await world.alice.post(f"{to}/resend", given, headers=key)
+        assert (again.status, again.body) == (200, first.body)
+        assert again.headers["Idempotency-Replayed"] == "true"
+    assert await world.pool.fetchval("select count(*) from resend") == 1
+    assert [state for state, _ in await states(world)] == ["delivered"]
+
+
 async def test_a_range_reaches_what_happened_before_there_was_the_endpoint(world: World) -> None:
     since = await ago(world, hours=1)
     await happen(world, 3, 2)
