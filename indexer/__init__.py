@@ -19,7 +19,11 @@ The money path
     spendings       whose an input was: own money is no deposit
     review          a person's decision on what no rule decides
     scan            past blocks, read again for what was registered late (scan_claims: who reads
-                    which blocks, scan_stride: how many, scan_reading, scan_booking)
+                    which blocks, scan_stride: how many, scan_reading, scan_booking), or because
+                    an operator asked (scan_request, scan_candidates: only what a node names)
+    replay          past blocks, held against what is stored
+    record          a node's answers, kept (recording: the file, recording_tape: what passes,
+                    recording_chain: the port over a file)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?

@@ -28,6 +28,7 @@ from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
 from indexer.chains.evm_inclusion import prove_transfer
+from indexer.chains.evm_named import blocks_of
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_sighting import find
 from indexer.chains.evm_wire import quantity, sized
@@ -188,6 +189,17 @@ class EvmChain:
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
         return transfers(block.payload, watch)
+
+    async def paying(
+        self, first: int, last: int, assets: Sequence[bytes], recipients: Sequence[bytes]
+    ) -> Mapping[int, bytes]:
+        """Height and hash of the blocks first..last that a node says have such a transfer."""
+
+        async def ask(endpoint: Endpoint) -> Mapping[int, bytes]:
+            logs = await self._node.transfers_to(endpoint, first, last, assets, recipients)
+            return blocks_of(endpoint, logs, range(first, last + 1))
+
+        return await self._endpoints.at_any(ask)
 
     async def balances_agree(self, holdings: Sequence[Holding]) -> list[bool | None]:
         return await balances_agree(self._node, self._endpoints, holdings)

@@ -24,7 +24,7 @@ from indexer.chains.evm_wire import (
 )
 from indexer.chains.jsonrpc import Call, JsonRpc, NodeError, decode
 from indexer.chains.rpc import Endpoint
-from indexer.chains.transfer_event import WORD
+from indexer.chains.transfer_event import PADDING, TRANSFER_TOPIC, WORD
 
 TRACE_TIME_LIMIT: Final = "50s"  # of one transaction, at the node
 
@@ -119,6 +119,31 @@ class EvmNode:
         *headers, logs = await self._rpc.batch(endpoint, [*calls, Call("eth_getLogs", [between])])
         found = _present(endpoint, _sized(endpoint, logs, _logs), "logs", f"{first} to {last}")
         return [_sized(endpoint, raw, _header) for raw in headers], found
+
+    async def transfers_to(
+        self,
+        endpoint: Endpoint,
+        first: int,
+        last: int,
+        assets: Sequence[bytes],
+        recipients: Sequence[bytes],
+    ) -> list[WireLog]:
+        """Transfer logs of some contracts that name one of these recipients where the standard
+        has them."""
+        wanted = {
+            "fromBlock": hex(first),
+            "toBlock": hex(last),
+            "address": ["0x" + asset.hex() for asset in assets],
+            "topics": [
+                "0x" + TRANSFER_TOPIC.hex(),
+                None,
+                ["0x" + (PADDING + recipient).hex() for recipient in recipients],
+            ],
+        }
+        [raw] = await self._rpc.batch(endpoint, [Call("eth_getLogs", [wanted])])
+        answer = _sized(endpoint, raw, _logs)
+        found: Sized[list[WireLog]] = _present(endpoint, answer, "logs", f"{first} to {last}")
+        return found.value
 
     async def balances(
         self, endpoint: Endpoint, wanted: Sequence[tuple[str, str, str]]
