@@ -24,6 +24,9 @@ The money path
     replay          past blocks, held against what is stored
     record          a node's answers, kept (recording: the file, recording_tape: what passes,
                     recording_chain: the port over a file)
+    replay          past blocks, held against what is stored
+    record          a node's answers, kept (recording: the file, recording_tape: what passes,
+                    recording_chain: the port over a file)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?

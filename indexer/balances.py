@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from indexer.chains import Block, Chain, Holding, Transfer
 from indexer.cursors import Stale
-from indexer.watchset import WatchSet
+from indexer.watchset import WatchSet, Widened
 
 # By block, asset and address: whether the balance agrees, None where no node can say.
 Checks: TypeAlias = Mapping[tuple[bytes, bytes, bytes], bool | None]
@@ -23,12 +23,12 @@ NO_CHECKS: Final[Checks] = MappingProxyType({})
 class _Checked:
     """A watch set's addresses, and of its assets those that are checked."""
 
-    def __init__(self, watch: WatchSet) -> None:
+    def __init__(self, watch: WatchSet | Widened) -> None:
         self.assets = watch.checked
         self.contains = watch.contains
 
 
-async def check(chain: Chain, blocks: Sequence[Block], watch: WatchSet) -> Checks:
+async def check(chain: Chain, blocks: Sequence[Block], watch: WatchSet | Widened) -> Checks:
     """Ask about each address and checked asset that blocks have a transfer of."""
     if not watch.checked:
         return NO_CHECKS

@@ -121,13 +121,7 @@ class Booking:
         for deposit in await ledger.deposits_of(self._connection, self._network, txs, above):
             self._deposits[deposit.id] = deposit
             standing.setdefault(_identity(deposit), []).append(deposit)
-        transfers = [t for block in blocks for t in block.transfers]
-        # First what these blocks pay, then what they spend: one may spend what another pays.
-        watched = await self._watched({t.recipient for t in transfers if t.concealed})
-        await spendings.remember(self._connection, self._network, transfers, watched)
-        self._noted = await spendings.recall(self._connection, self._network, transfers)
-        watchers = await self._watchers(transfers)
-        await self._load_coins({t.asset for block in blocks for t in block.transfers})
+        watchers = await self._look_up([t for block in blocks for t in block.transfers])
         for block in blocks:
             for transfer in block.transfers:
                 known = standing.get(
@@ -137,6 +131,20 @@ class Booking:
                     self._place_again(deposit, block, transfer, watchers)
                 accounts = {deposit.account for deposit in known}
                 self._match(block, transfer, watchers, accounts)
+
+    async def expect(self, blocks: Sequence[Found], checks: Checks) -> list[Deposit]:
+        """What today's rules make of blocks on our chain, whatever is stored.
+
+        `spendings` are noted as by `find`: whoever only wants to know rolls its transaction back.
+        """
+        self._checks = checks
+        watchers = await self._look_up([t for block in blocks for t in block.transfers])
+        return [
+            deposit
+            for block in blocks
+            for transfer in block.transfers
+            for deposit in self._fresh(block, transfer, watchers)
+        ]
 
     def orphan_displaced(self, above: int, branch: Iterable[Header]) -> None:
         """What the new branch does not have: everything loaded that still stands elsewhere."""
@@ -202,6 +210,15 @@ class Booking:
         )
 
     # ---------------------------------------------------------------- inside
+
+    async def _look_up(self, transfers: Sequence[Transfer]) -> dict[bytes, list[Watcher]]:
+        """Who paid, which coins, and who watches: what `_fresh` judges transfers by."""
+        # First what these blocks pay, then what they spend: one may spend what another pays.
+        watched = await self._watched({t.recipient for t in transfers if t.concealed})
+        await spendings.remember(self._connection, self._network, transfers, watched)
+        self._noted = await spendings.recall(self._connection, self._network, transfers)
+        await self._load_coins({transfer.asset for transfer in transfers})
+        return await self._watchers(transfers)
 
     async def _load_coins(self, assets: set[bytes]) -> None:
         if missing := assets - self._coins.keys():

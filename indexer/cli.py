@@ -18,7 +18,18 @@ from typing import Final, NoReturn
 import uvloop
 
 from indexer import config, log
-from indexer.commands import accounts, check, demo, init, listen, rewind, run, status
+from indexer.commands import (
+    accounts,
+    check,
+    demo,
+    init,
+    listen,
+    record,
+    replay,
+    rewind,
+    run,
+    status,
+)
 from indexer.console import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
@@ -36,6 +47,8 @@ COMMANDS: Final = (  # as --help lists them
     check,
     run,
     status,
+    replay,
+    record,
     rewind,
     listen,
     accounts,

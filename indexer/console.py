@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
@@ -68,6 +68,31 @@ def printing(added: Parser) -> Parser:
     """A command with a result."""
     added.add_argument("--json", action="store_true", help="print JSON")
     return added
+
+
+def ranged(added: Parser) -> Parser:
+    """A command about blocks of a network: `chosen.network`, and see `chosen_range`."""
+    added.add_argument("network", metavar="NETWORK")
+    for name, meaning in (("from", "first"), ("to", "last")):
+        added.add_argument(
+            f"--{name}",
+            dest=meaning,
+            type=int,
+            required=True,
+            metavar="HEIGHT",
+            help=f"the {meaning} block",
+        )
+    return added
+
+
+def chosen_range(chosen: argparse.Namespace) -> tuple[int, int]:
+    """The first and the last block; Refused where there is none between them."""
+    first, last = chosen.first, chosen.last
+    if first < 0:
+        raise Refused(f"--from must be 0 or more, not {first}")
+    if first > last:
+        raise Refused(f"--from {first} is above --to {last}")
+    return first, last
 
 
 def text_argument(argument: str) -> str:
@@ -154,6 +179,10 @@ class Progress:
 
     def advance(self, count: int) -> None:
         self._bar.update(count)
+
+    def aside(self) -> AbstractContextManager[None]:
+        """For what is printed meanwhile: the bar makes room and comes back below."""
+        return tqdm.external_write_mode(sys.stdout)
 
     def __enter__(self) -> Self:
         return self

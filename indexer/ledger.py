@@ -141,6 +141,40 @@ async def deposits_of(
     )
 
 
+async def deposits_in(
+    connection: asyncpg.Connection, network: str, txs: Sequence[bytes], first: int, last: int
+) -> list[Deposit]:
+    """Deposits of these transactions, and those that stand in these blocks; none is locked."""
+    rows = await connection.fetch(
+        f"""
+        select {_DEPOSIT} from deposit
+         where network = $1
+           and (tx = any ($2) or (height between $3 and $4 and state <> 'orphaned'))
+        """,  # noqa: S608
+        network,
+        list(txs),
+        first,
+        last,
+    )
+    return [deposit_from(row) for row in rows]
+
+
+async def addresses_in(
+    connection: asyncpg.Connection, network: str, first: int, last: int
+) -> tuple[set[bytes], set[bytes]]:
+    """Addresses and assets of deposits that stand in these blocks."""
+    rows = await connection.fetch(
+        """
+        select distinct address, asset from deposit
+         where network = $1 and height between $2 and $3 and state <> 'orphaned'
+        """,
+        network,
+        first,
+        last,
+    )
+    return {row["address"] for row in rows}, {row["asset"] for row in rows}
+
+
 async def addresses_above(
     connection: asyncpg.Connection, network: str, height: int
 ) -> tuple[set[bytes], set[bytes]]:

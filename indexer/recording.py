@@ -80,7 +80,7 @@ class Draft:
 
     def __init__(self, path: Path, about: About) -> None:
         self.path = path
-        self.part = path.with_name(f"{path.name}.part")
+        self.part = part_of(path)
         self._about = about
         self._starts = array("Q")  # where each block's part begins: 8 bytes a block
         self.newest: Kept | None = None
@@ -241,6 +241,11 @@ class Recording:
 
     def _damaged(self) -> Refused:
         return Refused(f"{self.path} is damaged or cut off: it does not match its checksum")
+
+
+def part_of(path: Path) -> Path:
+    """Where a recording is until it is whole."""
+    return path.with_name(f"{path.name}.part")
 
 
 def pack(content: About | Kept | End) -> bytes:

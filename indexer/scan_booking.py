@@ -17,7 +17,7 @@ from indexer import cursors
 from indexer.booking import COVERED, Booking, Terms
 from indexer.chains import Chain
 from indexer.cursors import Cursor, Stale
-from indexer.model import Moment, Unavailable
+from indexer.model import Deposit, Moment, Unavailable
 from indexer.scan_reading import Reading
 
 
@@ -94,12 +94,29 @@ class PastBooking:
         """
         if not reading.headers:
             return Booked(0, 0)
-        moment = await self._hold(connection, ground, reading)
-        booking = Booking(
-            connection, self._network, self._chain.codec, self._rules.required, moment, terms
-        )
+        booking = await self._begin(connection, ground, reading, terms)
         await booking.find(reading.found, reading.checks)
         return Booked(deposits=booking.changed, events=await booking.store())
+
+    async def expect(
+        self, connection: asyncpg.Connection, ground: Ground, reading: Reading
+    ) -> list[Deposit]:
+        """The deposits that `book` would find if nothing was stored, by the same fence.
+
+        The caller rolls its transaction back.
+        """
+        if not reading.headers:
+            return []
+        booking = await self._begin(connection, ground, reading, COVERED)
+        return await booking.expect(reading.found, reading.checks)
+
+    async def _begin(
+        self, connection: asyncpg.Connection, ground: Ground, reading: Reading, terms: Terms
+    ) -> Booking:
+        moment = await self._hold(connection, ground, reading)
+        return Booking(
+            connection, self._network, self._chain.codec, self._rules.required, moment, terms
+        )
 
     async def _hold(
         self, connection: asyncpg.Connection, ground: Ground, reading: Reading

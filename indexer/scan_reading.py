@@ -9,7 +9,7 @@ from indexer import balances
 from indexer.balances import Checks
 from indexer.booking import Found
 from indexer.chains import Chain, Header
-from indexer.watchset import WatchSet
+from indexer.watchset import WatchSet, Widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Reading:
         return Reading(first, last, headers, found, self.checks, self.linked)
 
 
-async def read(chain: Chain, watch: WatchSet, first: int, last: int) -> Reading:
+async def read(chain: Chain, watch: WatchSet | Widened, first: int, last: int) -> Reading:
     """Fetch, prove and decode first..last, and ask about the balances that must agree.
 
     Raises Unavailable where the node falls short.

@@ -87,6 +87,7 @@ class Widened:
     def __init__(self, watch: WatchSet, keys: set[bytes], assets: set[bytes]) -> None:
         self.version = watch.version
         self.assets = watch.assets | assets
+        self.checked = watch.checked
         self._watch, self._keys = watch, keys
 
     def contains(self, keys: Sequence[bytes]) -> Sequence[bool]:
