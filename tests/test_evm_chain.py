@@ -501,7 +501,7 @@ async def test_another_height_than_asked_is_refused(net: Net) -> None:
 # ---------------------------------------------------------------- quorum
 
 
-@pytest.mark.pitfall("P62")
+@pytest.mark.pitfall("P62", "P63")
 async def test_a_forged_block_that_proves_does_not_count_where_another_must_agree(
     net: Net,
 ) -> None:

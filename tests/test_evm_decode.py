@@ -323,6 +323,17 @@ def test_a_mint_is_read_on_op_stack_deposits_only() -> None:
     assert decode(execution(tx=transaction(mint=hex(ETHER)))) == []
 
 
+@pytest.mark.pitfall("P31", "P32")
+def test_what_comes_and_goes_within_a_block_has_come() -> None:
+    """The balance is the same after it: swept by the next transaction, or by the same call."""
+    paid = execution(tx=transaction(value="0x5"))
+    sweep = execution(tx=transaction(value="0x5", to="0x" + CAROL.hex()))
+    swept_at_once = [[Payment(BOB, CAROL, 5)], []]
+    for payments_of in ([], swept_at_once):
+        found = decode(paid, sweep, payments=payments_of)
+        assert [each.units for each in found if each.recipient == BOB] == [5]
+
+
 @pytest.mark.pitfall("P24")
 def test_the_own_value_comes_before_internal_ones() -> None:
     paid = execution(tx=transaction(value="0x5"))

@@ -295,7 +295,7 @@ async def test_a_rewind_to_a_block_that_the_node_does_not_have_is_refused(
         await origin.rewind(pool, world.chain, "net", world.rules, 7)
 
 
-@pytest.mark.pitfall("P46", "P49")
+@pytest.mark.pitfall("P46", "P49", "P54")
 async def test_finality_is_the_nodes_and_never_goes_back_or_ahead_of_our_branch(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -425,6 +425,7 @@ async def test_below_the_minimum_is_recorded_without_an_event(pool: asyncpg.Pool
     assert await pool.fetchval("select count(*) from event") == 1
 
 
+@pytest.mark.pitfall("P126")
 async def test_an_inactive_coin_holds_and_lets_go_when_it_is_active_again(
     pool: asyncpg.Pool,
 ) -> None:

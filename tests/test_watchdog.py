@@ -63,6 +63,7 @@ async def standing_still(pool: asyncpg.Pool, seconds: int, interval: int = 1) ->
 NETWORKS: Mapping[str, Any] = {"net": Rules()}
 
 
+@pytest.mark.pitfall("P60", "P61")
 async def test_a_head_that_stands_still_is_told_loudly_and_not_at_every_look(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
