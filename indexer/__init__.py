@@ -24,9 +24,6 @@ The money path
     replay          past blocks, held against what is stored
     record          a node's answers, kept (recording: the file, recording_tape: what passes,
                     recording_chain: the port over a file)
-    replay          past blocks, held against what is stored
-    record          a node's answers, kept (recording: the file, recording_tape: what passes,
-                    recording_chain: the port over a file)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched?
@@ -53,5 +50,8 @@ What people ask
     census          the same in numbers, for Prometheus (metrics: what it is told)
     watchdog        loud when heads stand still or deliveries stay due
     check           each endpoint, tried alone
+    explain         what became of a transaction (explain_nodes: what they say, explain_facts: what
+                    the database knows, explain_cases: whose; explain_steps, explain_ways,
+                    explain_callbacks: the sentences)
     devnet/         simulated nodes, for demo and tests
 """

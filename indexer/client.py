@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from indexer.api.shapes import Event
     from indexer.api.totals import Total
     from indexer.api.wallets import CreatedWallet, WalletAddress
+    from indexer.explain import Explanation
     from indexer.status import Standing
 
 TIMEOUT_SECONDS: Final = 30.0  # of a request; an import may take as long as it takes
@@ -188,6 +189,11 @@ class Client:
     async def proof(self, deposit: str) -> DepositProof:
         """Evidence that anybody can check; the README says how."""
         return cast("DepositProof", await self.request("GET", f"/v1/deposits/{deposit}/proof"))
+
+    async def explain(self, network: str, transaction: str) -> Explanation:
+        """What became of a transaction, step by step."""
+        path = f"/v1/transactions/{network}/{transaction}"
+        return cast("Explanation", await self.request("GET", path))
 
     async def release(self, deposit: str, note: str | None = None) -> Deposit:
         body = {} if note is None else {"note": note}

@@ -7,7 +7,8 @@ their pace, and a part that meets the impossible stops loudly, alone, and makes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from callbacks.dispatcher import Dispatcher
 from indexer import config
 from indexer.api.context import Context
 from indexer.api.server import Server
-from indexer.chains import Token, Transfer
+from indexer.chains import Chain, Token, Transfer
 from indexer.chains.evidence import Proof
 from indexer.chains.families import codec, open_chain
 from indexer.installation import Installation
@@ -29,7 +30,7 @@ from indexer.status import NetworkState
 from indexer.watchdog import DELIVERIES, Watchdog
 
 ROLES: Final = ("api", "follower", "dispatcher", "scanner")
-PROOFS_AT_ONCE: Final = 2  # for callers of the API: each asks a node for a whole block
+READS_AT_ONCE: Final = 2  # for callers of the API: each asks a node for a whole block
 FINISH_SECONDS: Final = 5.0  # after a stop, for what is in hand: a node may take minutes to answer
 
 log = structlog.get_logger()
@@ -56,7 +57,7 @@ class Engine:
         }
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
-        self._proving = asyncio.Semaphore(PROOFS_AT_ONCE)
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._watchdog = Watchdog(installation.pool, settings.networks)
         self._fallen: list[str] = []  # parts that met the impossible
 
@@ -148,6 +149,7 @@ class Engine:
             codecs={name: codec(network) for name, network in self._settings.networks.items()},
             tokens=self._token,
             proofs=self._proof,
+            reach=self._reach,
             roles=tuple(self._roles),
             ready=self.not_ready,
             late=self._watchdog.reasons,
@@ -159,10 +161,15 @@ class Engine:
         return await self.networks[network].chain.token(asset)
 
     async def _proof(self, network: str, height: int, block: bytes, transfer: Transfer) -> Proof:
+        async with self._reach(network) as chain:
+            return await chain.proof(height, block, transfer)
+
+    @asynccontextmanager
+    async def _reach(self, network: str) -> AsyncIterator[Chain]:
         if network not in self.networks:
             raise Unavailable(f"this process does not run network {network}: ask another")
-        async with self._proving:
-            return await self.networks[network].chain.proof(height, block, transfer)
+        async with self._reading:
+            yield self.networks[network].chain
 
     async def not_ready(self) -> list[str]:
         """Why a role of this process can't work now."""

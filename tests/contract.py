@@ -49,6 +49,7 @@ ROUTES: Final = """
     read   GET    /v1/totals
     read   GET    /v1/events
     read   GET    /v1/stream
+    read   GET    /v1/transactions/{network}/{hash}
     admin  GET    /v1/audit
     read   POST   /api/spot/v1/deposit/page
     read   POST   /api/spot/v1/deposit/address

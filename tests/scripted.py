@@ -94,7 +94,7 @@ class ScriptedChain:
     hint: Callable[[], None] = lambda: None  # the script's, once somebody listens
     agrees: Callable[[Holding], bool | None] = lambda _: True  # whether a balance does
     balances: list[Holding] = field(default_factory=list)  # that were asked for
-    sightings: dict[bytes, Sighting] = field(default_factory=dict)  # of what is in no block
+    sightings: dict[bytes, Sighting] = field(default_factory=dict)  # said instead of the truth
 
     def __post_init__(self) -> None:
         if not self.view:
@@ -175,12 +175,14 @@ class ScriptedChain:
         raise Refused("nothing is proved here")
 
     async def transaction(self, tx: bytes) -> Sighting | None:
+        if (said := self.sightings.get(tx)) is not None:
+            return said
         for header, payments in self.shown:
             for each in payments:
                 if each.tx == tx:
                     assets = frozenset([NATIVE, each.asset])
                     return Sighting(self.source, header.height, header.hash, True, assets=assets)
-        return self.sightings.get(tx)
+        return None
 
     async def token(self, asset: bytes) -> Token:
         raise Refused(f"{asset.hex()} is no token")

@@ -12,6 +12,7 @@ from aiohttp import web
 from indexer.api.errors import missing, shown
 from indexer.chains import Codec, Token, Transfer
 from indexer.chains.evidence import Proof
+from indexer.explain_nodes import Reach
 from indexer.model import Refused
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Context:
     tokens: Callable[[str, bytes], Awaitable[Token]]  # (network, asset); Refused, Unavailable
     # (network, height, block's hash, transfer); Refused, Unavailable
     proofs: Callable[[str, int, bytes, Transfer], Awaitable[Proof]]
+    reach: Reach  # a network's adapter, for one caller at a time
     roles: Sequence[str]  # what this process does: api, follower, dispatcher, scanner
     ready: Callable[[], Awaitable[Sequence[str]]]  # why a role of this process can't work now
     late: Callable[[], Sequence[str]] = tuple  # what the watchdog is loud about

@@ -27,6 +27,7 @@ from indexer.api import (
     spot,
     stream,
     totals,
+    transactions,
     wallets,
 )
 from indexer.api.auth import authenticate
@@ -51,6 +52,7 @@ RESOURCES: Final = (
     wallets,
     deposits,
     proofs,
+    transactions,
     totals,
     spot,
     events,

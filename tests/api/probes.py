@@ -62,6 +62,7 @@ PROBES: Final[dict[str, list[Probe]]] = {
         Probe("/v1/deposits/{ignored}"),
     ],
     "GET /v1/deposits/{id}/proof": [Probe("/v1/deposits/{deposit}/proof")],
+    "GET /v1/transactions/{network}/{hash}": [Probe("/v1/transactions/ethereum/{transaction}")],
     "GET /v1/events": [Probe("/v1/events?after={position}")],
     "GET /v1/stream": [Probe("/v1/stream?after={position}", owner=False)],
     "POST /api/spot/v1/deposit/page": [

@@ -91,9 +91,12 @@ def told(answer: Answer, probe: Probe, names: Names) -> Any:
     """Of an answer, what could tell one thing from another: all but the names that were given."""
     text = OWN_FIELDS.sub("", answer.raw.decode()) if probe.adds else answer.raw.decode()
     given = re.findall(r"{(\w+)}", f"{probe.target} {probe.body}")
+    said = text
     for name in sorted(given, key=lambda name: -len(names[name])):
         text = text.replace(names[name], f"<{name}>")
     headers = {name.lower(): value for name, value in answer.headers.items()}
+    if text != said:
+        headers.pop("etag", None)  # a hash of the names that were given, too
     return answer.status, {n: v for n, v in headers.items() if n not in OWN_HEADERS}, text
 
 

@@ -16,7 +16,7 @@ from indexer.api.errors import Handler
 from indexer.chains.evidence import Branch, Proof, TreeEvidence
 from indexer.client import ATTEMPTS, ApiError, Client
 from tests.api.registered import TETHER
-from tests.api.world import CODEC, HEIGHT, USDT, World, address
+from tests.api.world import CODEC, HEIGHT, USDT, World, address, tx_hash
 from tests.harness.server import serve
 
 ONE = 10**18
@@ -71,6 +71,8 @@ async def test_coins_and_decisions(world: World, alice: Client, admin: Client) -
     for number in (1, 2):
         await world.pay(number, address(1), 3 * ONE)
     held = [deposit["id"] async for deposit in alice.deposits(status="held")]
+    (way,) = (await alice.explain("ethereum", tx_hash("ethereum", 1)))["transfers"]
+    assert (way["status"], way["stoppedAt"]) == ("held", "deposit")
     assert (await admin.release(held[0], "fine"))["status"] == "detected"
     assert (await admin.reject(held[1], "not fine"))["status"] == "rejected"
 

@@ -25,10 +25,10 @@ from indexer.api.limits import Limits
 from indexer.api.protocol import LIMITS
 from indexer.api.server import build
 from indexer.booking import Booking, Found
-from indexer.chains import NATIVE, Header, Token, Transfer
+from indexer.chains import NATIVE, Chain, Header, Token, Transfer
 from indexer.chains.evidence import Proof
 from indexer.chains.evm_codec import EvmCodec
-from indexer.model import Moment, Refused
+from indexer.model import Moment, Refused, Unavailable
 from indexer.secret import Vault
 from tests.api.documented import Documented
 
@@ -145,6 +145,7 @@ class World:
     bob: Caller = field(init=False)
     nobody: Caller = field(init=False)
     node_fails: Exception | None = None
+    chains: dict[str, Chain] = field(default_factory=dict)  # whose nodes answer
     proof: Proof | None = None  # what the nodes give; None: they don't have the block any more
     not_ready: list[str] = field(default_factory=list)
     asked: int = 0  # times that a node was asked for a token
@@ -162,6 +163,12 @@ class World:
         async def proofs(network: str, height: int, block: bytes, transfer: Transfer) -> Proof:
             return world._proof(height, block, transfer)
 
+        @asynccontextmanager
+        async def reach(network: str) -> AsyncIterator[Chain]:
+            if network not in world.chains:
+                raise Unavailable(f"no node of {network} answers")
+            yield world.chains[network]
+
         async def ready() -> Sequence[str]:
             return world.not_ready
 
@@ -172,6 +179,7 @@ class World:
             codecs=dict.fromkeys(NETWORKS, CODEC),
             tokens=token,
             proofs=proofs,
+            reach=reach,
             roles=("api",),
             ready=ready,
         )
