@@ -19,6 +19,7 @@ from indexer.model import format_time
 from indexer.secret import Vault
 
 MAX_ATTEMPTS: Final = 500  # shown of a delivery, the newest
+MS_DIGITS: Final = 3  # behind the point of milliseconds
 
 routes = Routes("Deliveries")
 
@@ -156,10 +157,14 @@ def attempt_view(row: Any, vault: Vault) -> Attempt:
         "status": row["status"],
         "error": row["error"],
         "address": None if row["address"] is None else str(row["address"]),
-        "dnsMs": row["dns_ms"],
-        "connectMs": row["connect_ms"],
-        "tlsMs": row["tls_ms"],
-        "firstByteMs": row["first_byte_ms"],
-        "totalMs": row["total_ms"],
+        "dnsMs": _rounded(row["dns_ms"]),
+        "connectMs": _rounded(row["connect_ms"]),
+        "tlsMs": _rounded(row["tls_ms"]),
+        "firstByteMs": _rounded(row["first_byte_ms"]),
+        "totalMs": round(row["total_ms"], MS_DIGITS),
         "head": row["head"],
     }
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, MS_DIGITS)

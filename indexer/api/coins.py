@@ -125,9 +125,13 @@ async def _register_first(
         try:
             async with connection.transaction():
                 return coin, await register_coin(connection, coin)
-        except asyncpg.UniqueViolationError as error:
-            if error.constraint_name != "coin_pkey":
-                raise Conflict(f"network {coin.network} has a coin of that contract") from None
+        except asyncpg.UniqueViolationError:
+            known = await connection.fetchval(
+                "select id from coin where network = $1 and asset = $2", coin.network, coin.asset
+            )
+            if known is not None:
+                message = f"network {coin.network} has a coin of that contract: {known}"
+                raise Conflict(message) from None
     taken = " and ".join(coin.id for coin in coins)
     raise Conflict(f"the id {taken} is taken: name another one as coin")
 

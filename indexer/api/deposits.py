@@ -9,7 +9,7 @@ import asyncpg
 
 from indexer.api.context import Context
 from indexer.api.delivery import DONE, LIVE, Delivery, delivery_view
-from indexer.api.errors import Conflict, missing
+from indexer.api.errors import Conflict, missing, shown
 from indexer.api.events import event_view
 from indexer.api.inputs import Body, FilterText, Instant, Text
 from indexer.api.operation import Call, Routes
@@ -109,8 +109,10 @@ def _keys(
             found[network] = parser(codec)(text)
         except Refused as refusal:
             refusals.append(refusal)
-    if refusals and not found:
+    if len(refusals) == 1 and not found:
         raise refusals[0]
+    if refusals and not found:
+        raise Refused(f"{shown(text)!r} is nothing on any network: {' '.join(codecs)}")
     return found
 
 

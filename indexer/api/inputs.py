@@ -264,5 +264,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
             return "has a name or a value that is not Unicode text"
         case "value_error":
             return str(error["msg"]).removeprefix("Value error, ")
+        case "too_short" | "too_long":
+            said = str(error["msg"]).replace("List should", "must")
+            return said.replace(" after validation", "")
         case _:
             return str(error["msg"]).replace("Input should be", "must be").replace("String", "text")

@@ -240,7 +240,7 @@ def _response(request: web.Request, status: int, body: bytes) -> web.StreamRespo
     if not body:
         return web.Response(status=204 if status == 200 else status)
     response = reply_dumped(body, status)
-    if request.method == hdrs.METH_GET:
+    if request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
         tag = f'W/"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
         response.headers[hdrs.ETAG] = tag
         if request.headers.get(hdrs.IF_NONE_MATCH) == tag:

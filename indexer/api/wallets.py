@@ -14,7 +14,7 @@ from indexer.api.inputs import Body, Text, bad_field, refusal
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
-from indexer.chains.extended_key import MAX_INDEX, ExtendedKey
+from indexer.chains.extended_key import MAX_INDEX, BadPath, ExtendedKey
 from indexer.coverage import NewAddress, register_addresses
 from indexer.model import Refused, format_time
 
@@ -63,10 +63,12 @@ class WalletAddress(TypedDict):
 async def create_wallet(call: Call, body: NewWallet) -> CreatedWallet:
     """Register a wallet by its extended public key; `path` leads to its addresses, like 0/*."""
     account, context = call.acting_account, call.context
+    forms = context.codec(body.network).wallet_forms
     try:
-        key = ExtendedKey(body.xpub, context.codec(body.network).wallet_forms, body.path)
+        key = ExtendedKey(body.xpub, forms, body.path)
     except Refused as error:
-        raise refusal([bad_field("xpub", str(error))]) from None
+        field = "path" if isinstance(error, BadPath) else "xpub"
+        raise refusal([bad_field(field, str(error))]) from None
     wallet, connection = random_id("wal_"), await call.begin()
     try:
         await connection.execute(

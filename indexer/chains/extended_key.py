@@ -52,6 +52,10 @@ _SECRET: Final = re.compile(  # 32 bytes in hex, and the forms of a wallet's exp
 )
 
 
+class BadPath(Refused):
+    """The path from a key to its addresses can't be taken."""
+
+
 class ExtendedKey:
     """One branch of a wallet: its address number `index`, for every index."""
 
@@ -59,7 +63,7 @@ class ExtendedKey:
         """`path` leads from the key to its addresses, like `0/*`.
 
         Left out, it is that of BIP-44: `0/*` from an account's key, `*` from its external chain's.
-        Refused for what is no key of these forms, or for a path that a public key can't take.
+        Refused for what is no key of these forms, BadPath for a path that a public key can't take.
         """
         self._address, payload = _read(text.strip(), forms)
         self.depth = payload[4]
@@ -108,9 +112,9 @@ def _read(text: str, forms: Forms) -> tuple[Callable[[bytes], bytes], bytes]:
 def _path(path: str | None, depth: int) -> str:
     if path is None:
         if depth not in (ACCOUNT_DEPTH, CHAIN_DEPTH):
-            raise Refused(f"this key is {depth} steps deep: name the path to its addresses")
+            raise BadPath(f"this key is {depth} steps deep: name the path to its addresses")
         return "0/*" if depth == ACCOUNT_DEPTH else "*"
     match = _PATH.fullmatch(path)
     if match is None or any(int(step) > MAX_INDEX for step in match[1].split("/") if step):
-        raise Refused("a path is written like 0/*, without hardened steps")
+        raise BadPath("must be like 0/*, without hardened steps")
     return f"{match[1]}*"

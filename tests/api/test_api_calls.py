@@ -147,6 +147,9 @@ async def test_an_unchanged_answer_is_not_sent_again(world: World) -> None:
     tag = {"If-None-Match": first.headers["ETag"]}
     same = await world.alice.ask("GET", "/v1/addresses", headers=tag)
     assert (same.status, same.body, same.headers["ETag"]) == (304, None, first.headers["ETag"])
+    url = f"{world.alice.base}/v1/addresses"
+    async with world.session.head(url, headers=world.alice.headers) as answer:
+        assert answer.headers["ETag"] == first.headers["ETag"]
     await world.alice.register("ethereum", address(2))
     assert (await world.alice.ask("GET", "/v1/addresses", headers=tag)).status == 200
 

@@ -83,8 +83,10 @@ async def test_a_symbol_without_letters_needs_an_id(world: World) -> None:
 
 async def test_one_coin_per_contract_and_per_id(world: World) -> None:
     assert (await create(world)).status == 201
-    again = await create(world, coin="other")
-    assert (again.status, again.body["code"]) == (409, "CONFLICT")
+    for other in ({"coin": "other"}, {}):
+        again = await create(world, **other)
+        assert (again.status, again.body["code"]) == (409, "CONFLICT")
+        assert again.error == "network ethereum has a coin of that contract: usdt_erc20"
     taken = await create(world, contractAddress=address(77), coin="eth")
     assert taken.status == 409
     assert await tokens(world) == 1
