@@ -51,6 +51,9 @@ bench: install  ## figures beside their floors, in one run
 lock: install  ## pin again what pyproject.toml asks for
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-index-url --no-header -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+		--no-emit-index-url --no-header --no-annotate -c requirements.lock \
+		-o docker/requirements.lock pyproject.toml docker/build.in
 
 clean:  ## remove what the verbs made
 	rm -rf .venv .depositd tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,6 +16,7 @@ from indexer.devnet.evm_chain import SimulatedChain
 from indexer.meter import Meter
 from tests.harness.engine import Engine, engine
 from tests.harness.terminal import Node, until
+from tests.test_docker import family, told
 
 BLOCKS: Final = 12
 
@@ -56,11 +57,11 @@ async def scraped(made: Engine) -> tuple[dict[str, str], dict[tuple[str, ...], f
     ):
         families = [*text_string_to_metric_families(await response.text())]
     samples: dict[tuple[str, ...], float] = {}
-    for sample in (sample for family in families for sample in family.samples):
+    for sample in (sample for each in families for sample in each.samples):
         labels: dict[str, str] = dict(sample.labels)
         if labels.pop("network", "metered") == "metered":
             samples[sample.name, *labels.values()] = sample.value
-    return {family.name: family.type for family in families}, samples
+    return {each.name: each.type for each in families}, samples
 
 
 async def reaches(made: Engine, **wanted: float) -> dict[tuple[str, ...], float]:
@@ -125,6 +126,11 @@ async def test_a_node_s_health_failures_and_repeated_requests_are_told(
     assert after["depositd_node_retries_total", url, "endpoint_failed"] >= 2
     assert after["depositd_node_failures_total", url, "endpoint_failed"] >= 1
     assert after["depositd_network_failures_total", "endpoint_failed"] >= 1
+
+
+async def test_a_running_engine_tells_every_metric_that_docker_names(running: Engine) -> None:
+    kinds, _ = await scraped(running)
+    assert {family(name) for name in told()} <= kinds.keys()
 
 
 async def test_names_follow_the_conventions(running: Engine) -> None:
