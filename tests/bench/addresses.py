@@ -146,6 +146,9 @@ def _context(pool: asyncpg.Pool) -> Context:
     async def unasked(*_: object) -> NoReturn:
         raise AssertionError("no registration asks a node")
 
+    def unreached(network: str) -> NoReturn:
+        raise AssertionError(f"no registration asks a node of {network}")
+
     return Context(
         pool=pool,
         settings=settings,
@@ -153,6 +156,7 @@ def _context(pool: asyncpg.Pool) -> Context:
         codecs={engine.NETWORK: CODEC},
         tokens=unasked,
         proofs=unasked,
+        reach=unreached,
         roles=("api",),
         ready=unasked,
     )
