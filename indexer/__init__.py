@@ -26,7 +26,7 @@ The money path
                     recording_chain: the port over a file)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
-    watchset        is this key watched?
+    watchset        is this key watched? (keyset: among ten million; column: how they are loaded)
     cursors         the SQL of cursor and stored headers: the fence
     ledger          the SQL of coins and deposits
     feed            the SQL of events: positions without gaps, deliveries with them
