@@ -5,7 +5,7 @@ BIN    := .venv/bin
 NODE   := tests/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak lint pitfalls cases bench lock clean
+.PHONY: help install demo test soak simulate lint pitfalls cases bench lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: install node  ## the tests, shortened runs (needs Node 20+ for anvil)
 
 soak: install node  ## the full numbers: 100 kills, long histories
 	DEPOSITD_SOAK=1 $(BIN)/pytest $(TESTS)
+
+simulate: install  ## SEEDS=1000 histories by seed, held to the promises; planted bugs
+	$(BIN)/python -m tests.simulation $(if $(SEEDS),--seeds $(SEEDS))
 
 lint: install  ## ruff and strict mypy, packages and tests
 	$(BIN)/ruff check
