@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import time
 from asyncio.subprocess import Process
@@ -14,6 +15,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from indexer.commands.run import FILES, raise_file_limit
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.engine import FINISH_SECONDS
 from tests.harness.engine import free_port
@@ -207,3 +209,16 @@ async def test_a_process_of_the_api_alone_serves_until_it_is_stopped(
         assert (await answer(port, "/readyz"))[0] == 200
         assert (await network(terminal))["cursor"] == BLOCKS  # it follows nothing
         await stops(process)
+
+
+def test_a_run_may_open_as_many_files_as_the_system_lets_it() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, hard))
+        raise_file_limit()
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, hard)
+        raise_file_limit()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (most, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

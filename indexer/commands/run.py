@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import resource
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from indexer.engine import ROLES, Engine
 from indexer.installation import opened
 from indexer.model import Refused
 
+FILES: Final = 65_536  # open at once, where the system lets us: connections to receivers
 GC_THRESHOLDS: Final = (50_000, 20, 100)  # objects, collections, collections; see gc.set_threshold
 
 
@@ -30,6 +32,7 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if not read.networks:
         raise Refused("networks: none is configured; `depositd init` writes an example")
     wanted = {name: network(read, name) for name in chosen.network or read.networks}
+    raise_file_limit()
     stop = stopped_by_signals()
     async with opened(read) as installation:
         log.configure()  # now that what is refused would have been
@@ -38,3 +41,11 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         return await Engine(read, installation, roles, wanted).run(stop)
+
+
+def raise_file_limit() -> None:
+    """To FILES, or as far as the system lets: many begin with 1,024, which callbacks soon need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
