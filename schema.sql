@@ -130,6 +130,7 @@ create table cursor (
 create table lease (
     name    text primary key,
     holder  uuid not null,
+    process text not null,  -- its host:pid, for operators
     until   timestamptz not null
 );
 

@@ -18,6 +18,9 @@ from indexer.model import Unavailable
 
 CHANNEL: Final = "depositd_bell"
 RETRY_SECONDS: Final = 1.0  # between attempts to listen again
+# Who only listens is not told that the server, or the way to it, has gone: it asks now and then.
+SILENCE_SECONDS: Final = 15.0
+ANSWER_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -53,8 +56,22 @@ async def _listen_once(pool: asyncpg.Pool, ring: Callable[[str], None]) -> None:
         await connection.add_listener(CHANNEL, on_notify)
         try:
             ring("")  # for what came before
-            await ended.wait()
+            while not ended.is_set():
+                try:
+                    async with asyncio.timeout(SILENCE_SECONDS):
+                        await ended.wait()
+                except TimeoutError:
+                    await _ask(connection)
         finally:
             connection.remove_termination_listener(on_end)
             if not connection.is_closed():
                 await connection.remove_listener(CHANNEL, on_notify)
+
+
+async def _ask(connection: asyncpg.Connection) -> None:
+    """Raises what passes, the connection ended, where nobody answers."""
+    try:
+        await connection.execute("select 1", timeout=ANSWER_SECONDS)
+    except TimeoutError:
+        connection.terminate()
+        raise

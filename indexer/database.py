@@ -24,7 +24,12 @@ CONNECT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 60  # the server ends a statement then
 COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer at all
 STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
-IDLE_TRANSACTION_SECONDS: Final = 30  # a transaction whose process hangs holds its locks no longer
+# A transaction whose process hangs, or is cut off, holds its locks no longer than its leases.
+IDLE_TRANSACTION_SECONDS: Final = 8
+# After so long the server asks a client that says nothing whether it is there: one that has vanished
+# holds nothing for hours.
+KEEPALIVE_SECONDS: Final = 5
+KEEPALIVES: Final = 3  # without an answer, before it takes the client for gone
 SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
 SCHEMA_LOCK: Final = 0x6465706F  # advisory, held while steps are applied: "depo"
 
@@ -36,6 +41,9 @@ CONNECTION: Final[Mapping[str, Any]] = {
         "application_name": "depositd",
         "statement_timeout": f"{STATEMENT_SECONDS}s",
         "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
+        "tcp_keepalives_idle": f"{KEEPALIVE_SECONDS}",
+        "tcp_keepalives_interval": f"{KEEPALIVE_SECONDS}",
+        "tcp_keepalives_count": f"{KEEPALIVES}",
         "timezone": "UTC",
         "jit": "off",  # our statements are short; compiling them costs more than they do
     },

@@ -7,6 +7,8 @@ lease is stopped by the cursor's compare-and-swap.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -16,6 +18,7 @@ import asyncpg
 
 LEASE: Final = timedelta(seconds=8)
 RENEW_SECONDS: Final = 2.0
+FOLLOW: Final = "follow:"  # before a network's id: the name of what its leader holds
 
 
 class Lease:
@@ -25,6 +28,7 @@ class Lease:
         self._pool = pool
         self._name = name
         self._holder = holder
+        self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._until = float("-inf")
 
     @property
@@ -36,14 +40,16 @@ class Lease:
         asked = monotonic()  # counted from before the question: never longer than the row says
         taken = await self._pool.fetchval(
             """
-            insert into lease as l (name, holder, until) values ($1, $2, clock() + $3)
-                on conflict (name) do update set holder = $2, until = clock() + $3
+            insert into lease as l (name, holder, process, until)
+                values ($1, $2, $4, clock() + $3)
+                on conflict (name) do update set holder = $2, process = $4, until = clock() + $3
                 where l.holder = $2 or l.until < clock()
             returning true
             """,
             self._name,
             self._holder,
             LEASE,
+            self._process,
         )
         self._until = asked + LEASE.total_seconds() if taken else float("-inf")
         return self.held

@@ -19,7 +19,7 @@ from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
 from indexer.hints import Hints
-from indexer.lease import RENEW_SECONDS, Lease, wait
+from indexer.lease import FOLLOW, RENEW_SECONDS, Lease, wait
 from indexer.metrics import FAILURES
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
@@ -48,6 +48,8 @@ class Network:
         self._settings = settings
         self._pool = pool
         self._watch = WatchSet(network, settings.reorg_window)
+        self._holder: UUID | None = None  # who we are, once we want to lead
+        self._leads: bool | None = None  # None: not known yet
         self._said: tuple[NetworkState, str | None, int | None] | None = None
         self._said_at = float("-inf")
 
@@ -73,13 +75,16 @@ class Network:
 
     async def follow(self, stop: asyncio.Event, holder: UUID) -> None:
         """Follow the chain while this process holds the network's lease."""
-        lease = Lease(self._pool, f"follow:{self.id}", holder)
+        lease = Lease(self._pool, f"{FOLLOW}{self.id}", holder)
+        self._holder = holder
         follower = Follower(self.id, self._settings, self.chain, self._pool, self._watch)
         hints = Hints()
 
         async def step() -> float:
             if not (lease.held or await lease.take()):
+                await self._stand_by()
                 return STANDBY_SECONDS
+            self._lead()
             outcome = await follower.step()
             await self._tell(follower, outcome)
             busy = outcome in (Outcome.EXTENDED, Outcome.REORGANISED) or follower.activating
@@ -150,6 +155,19 @@ class Network:
         except Unavailable as problem:
             await self._log_failure(problem)
 
+    def _lead(self) -> None:
+        if self._leads is not True:
+            log.info("leads", network=self.id)
+        self._leads = True
+
+    async def _stand_by(self) -> None:
+        """Another process follows: be ready to, with all that is watched."""
+        if self._leads is not False:
+            log.info("stands_by", network=self.id)
+        self._leads = False
+        async with self._pool.acquire() as connection:
+            await self._watch.refresh(connection)
+
     async def _unreachable(self, problem: Unavailable) -> None:
         await self._say(NetworkState.UNREACHABLE, str(problem))
 
@@ -177,7 +195,10 @@ class Network:
         )
 
     async def _say(self, state: NetworkState, reason: str | None, head: int | None = None) -> None:
-        """Tell log and database, when it changed or was said a while ago."""
+        """Tell log and database, when it changed or was said a while ago.
+
+        While another process leads, how the network is is its to say.
+        """
         said = (state, reason, head)
         if said == self._said and monotonic() - self._said_at < SAID_SECONDS:
             return
@@ -199,12 +220,16 @@ class Network:
                                        head_at = case when $4 > coalesce(head, -1) then clock()
                                                       else head_at end,
                                        updated_at = clock()
-                     where id = $1
+                     where id = $1 and not exists (
+                        select from lease
+                         where name = $5 and until >= clock() and holder is distinct from $6)
                     """,
                     self.id,
                     state,
                     reason,
                     head,
+                    f"{FOLLOW}{self.id}",
+                    self._holder,
                 )
         except Unavailable as problem:
             await self._log_failure(problem)

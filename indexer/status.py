@@ -9,6 +9,8 @@ from typing import Any, Final
 import asyncpg
 from typing_extensions import TypedDict
 
+from indexer.lease import FOLLOW
+
 # A running process speaks of its network every few seconds, whatever ails it; a step may take long.
 STALE_SECONDS: Final = 60.0
 
@@ -88,6 +90,18 @@ async def seen(pool: asyncpg.Pool) -> dict[str, float]:
         "select id, extract(epoch from clock() - updated_at)::float8 as age from network"
     )
     return {row["id"]: max(0.0, row["age"]) for row in rows}
+
+
+async def leaders(pool: asyncpg.Pool) -> dict[str, str]:
+    """By network, the process (host:pid) that follows it. One that nobody follows is left out."""
+    rows = await pool.fetch(
+        """
+        select n.id, l.process from network n join lease l on l.name = $1 || n.id
+         where l.until >= clock()
+        """,
+        FOLLOW,
+    )
+    return {row["id"]: row["process"] for row in rows}
 
 
 async def deliveries(pool: asyncpg.Pool) -> dict[str, int]:

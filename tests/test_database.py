@@ -76,13 +76,16 @@ async def test_connections_carry_their_limits(pool: asyncpg.Pool) -> None:
         name: await pool.fetchval("select current_setting($1)", name)
         for name in (
             "application_name", "statement_timeout", "idle_in_transaction_session_timeout",
-            "timezone",
+            "tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "timezone",
         )
     }  # fmt: skip
     assert settings == {
         "application_name": "depositd",
         "statement_timeout": "1min",
-        "idle_in_transaction_session_timeout": "30s",
+        "idle_in_transaction_session_timeout": "8s",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
         "timezone": "UTC",
     }
 

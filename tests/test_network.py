@@ -9,9 +9,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from indexer import config
+from indexer import config, coverage
 from indexer.chains import Header
-from indexer.lease import Lease
+from indexer.lease import FOLLOW, Lease
 from indexer.model import Refused, Unavailable
 from indexer.network import Network
 from indexer.status import NetworkState
@@ -61,6 +61,16 @@ async def until(true: Callable[[], bool]) -> None:
 def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.network.BACKOFF_SECONDS", (0.01,))
     monkeypatch.setattr("indexer.network.STANDBY_SECONDS", 0.02)
+    monkeypatch.setattr("indexer.network.SAID_SECONDS", 0.1)
+
+
+async def _watch(pool: asyncpg.Pool, address: bytes) -> None:
+    await pool.execute("insert into account (id, name) values ('a', 'A')")
+    await pool.execute(
+        """insert into watched_address (network, account, address, covered_from)
+           values ('net', 'a', $1, 2)""",
+        address,
+    )
 
 
 async def test_an_unreachable_network_is_tried_until_it_answers(pool: asyncpg.Pool) -> None:
@@ -125,11 +135,15 @@ async def test_a_standby_waits_for_the_lease_and_takes_over(pool: asyncpg.Pool) 
     network = Network("net", settings(), chain, pool)
     stop = asyncio.Event()
     await network.open(stop)
-    leader = Lease(pool, "follow:net", OTHER)
+    leader = Lease(pool, f"{FOLLOW}net", OTHER)
     await leader.take()
     following = asyncio.create_task(network.follow(stop, ME))
     chain.mine()
-    await asyncio.sleep(0.2)
+    await _watch(pool, ADDRESSES[0])
+    async with pool.acquire() as connection, connection.transaction():
+        while await coverage.activate(connection, "net"):
+            pass
+    await until(lambda: network._watch.contains([ADDRESSES[0]])[0])
     assert await pool.fetchval("select height from cursor") == 0
     await pool.execute("update lease set until = clock()")
     async with asyncio.timeout(PATIENCE):
@@ -137,6 +151,25 @@ async def test_a_standby_waits_for_the_lease_and_takes_over(pool: asyncpg.Pool) 
             await asyncio.sleep(0.05)
     stop.set()
     await following
+
+
+async def test_a_process_that_does_not_lead_does_not_say_how_the_network_is(
+    pool: asyncpg.Pool,
+) -> None:
+    await Network("net", settings(), ScriptedChain(), pool).open(asyncio.Event())
+    await Lease(pool, f"{FOLLOW}net", OTHER).take()
+    chain, stop = Moody(), asyncio.Event()
+    chain.connecting = Unavailable("node-a can't be reached from here")
+    standby = Network("net", settings(), chain, pool)
+    opening = asyncio.create_task(standby.open(stop))
+    await until(lambda: standby.state is NetworkState.UNREACHABLE)
+    assert await pool.fetchval("select state from network") == "starting"
+    await pool.execute("update lease set until = clock()")
+    async with asyncio.timeout(PATIENCE):
+        while await pool.fetchval("select state from network") != "unreachable":
+            await asyncio.sleep(0.02)
+    stop.set()
+    await opening
 
 
 async def test_registration_is_scanned_beside_the_follower(pool: asyncpg.Pool) -> None:
@@ -150,12 +183,7 @@ async def test_registration_is_scanned_beside_the_follower(pool: asyncpg.Pool) -
         asyncio.create_task(network.follow(stop, ME)),
         asyncio.create_task(network.scan(stop, ME)),
     ]
-    await pool.execute("insert into account (id, name) values ('a', 'A')")
-    await pool.execute(
-        """insert into watched_address (network, account, address, covered_from)
-           values ('net', 'a', $1, 2)""",
-        ADDRESSES[0],
-    )
+    await _watch(pool, ADDRESSES[0])
     async with asyncio.timeout(PATIENCE):
         while await pool.fetchval("select count(*) from deposit") < 4:
             await asyncio.sleep(0.02)

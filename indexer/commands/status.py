@@ -17,11 +17,17 @@ def add(commands: Commands) -> None:
 async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     async with opened(settings(chosen, environ)) as installation:
         networks = await status.networks(installation.pool)
+        leaders = await status.leaders(installation.pool)
         seen = await status.seen(installation.pool)
         deliveries = await status.deliveries(installation.pool)
     rows: list[dict[str, Any]] = []
     for network in networks:
-        row: dict[str, Any] = {**network, "secondsAgo": round(seen[network["network"]], 1)}
+        name = network["network"]
+        row: dict[str, Any] = {
+            **network,
+            "leader": leaders.get(name),
+            "secondsAgo": round(seen[name], 1),
+        }
         row["reason"] = row.pop("reason")  # the longest comes last
         rows.append(row)
     text = table(rows) or "no network has started yet"
