@@ -21,7 +21,7 @@ from indexer.cursors import Stale
 from indexer.follower import Follower
 from indexer.model import Coin, Deposit, Place, Refused, State, Unavailable, format_amount
 from indexer.recording import About
-from indexer.scan_booking import Ground, PastBooking, survey
+from indexer.scan_booking import Ground, PastBooking, Rules, survey
 from indexer.scan_reading import Reading
 from indexer.watchset import WatchSet, Widened
 
@@ -55,8 +55,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What some blocks, up to `last`, came to."""
+    """What the blocks first..last came to."""
 
+    first: int
     last: int
     lines: list[Line]
     coins: Mapping[bytes, Coin]
@@ -66,25 +67,28 @@ class Compared:
 class Replay:
     """One network's stored deposits against the blocks that a chain gives.
 
-    `recorded`: what the chain has, where that is a recording.
+    `write`: book what is missing or differs. `recorded`: what the chain has, where that is a
+    recording.
     """
 
     def __init__(
         self,
-        settings: config.Network,
+        network: str,
+        rules: Rules,
         chain: Chain,
         pool: asyncpg.Pool,
+        watch: WatchSet,
         *,
         write: bool = False,
         recorded: About | None = None,
     ) -> None:
-        self._network = settings.id
+        self._network = network
         self._chain = chain
         self._pool = pool
+        self._watch = watch
         self._write = write
         self._recorded = recorded
-        self._watch = WatchSet(settings.id, settings.reorg_window)
-        self._booking = PastBooking(settings.id, settings, chain)
+        self._booking = PastBooking(network, rules, chain)
         self._removed: set[bytes] | None = None
 
     async def compare(self, first: int, last: int) -> AsyncGenerator[Compared, None]:
@@ -93,6 +97,8 @@ class Replay:
         What moves meanwhile is read again. Raises Refused where we are not so far, and Unavailable
         where the chain falls short for good, or has other blocks than ours.
         """
+        async with self._pool.acquire() as connection:
+            self._refuse_beyond(await survey(connection, self._network), last)
         upcoming, failures = first, 0
         while upcoming <= last:
             try:
@@ -126,17 +132,19 @@ class Replay:
         """Where we stand, and what to look for: also what nobody watches any more."""
         async with self._pool.acquire() as connection:
             ground = await survey(connection, self._network)
-            if ground is None:
-                raise Refused(f"network {self._network} has not started yet: there is nothing")
-            if last > ground.cursor.height:
-                raise Refused(
-                    f"{self._network} is at block {ground.cursor.height}: {last} is beyond it"
-                )
+            ground = self._refuse_beyond(ground, last)
             await self._watch.refresh(connection)
             if self._removed is None:
                 self._removed = await _removed(connection, self._network, first)
             addresses, assets = await ledger.addresses_in(connection, self._network, first, last)
         return ground, Widened(self._watch, addresses | self._removed, assets)
+
+    def _refuse_beyond(self, ground: Ground | None, last: int) -> Ground:
+        height = None if ground is None else ground.cursor.height
+        if ground is None or ground.cursor.height < last:
+            at = "has not started yet" if height is None else f"is at block {height}"
+            raise Refused(f"{self._network} {at}: there is no block {last} to compare")
+        return ground
 
     async def _piece(
         self, connection: asyncpg.Connection, ground: Ground, part: Reading
@@ -157,7 +165,7 @@ class Replay:
         if self._write and any(line.sign in (Sign.MISSING, Sign.DIFFERS) for line in lines):
             async with connection.transaction():
                 written = (await self._booking.book(connection, ground, part)).deposits
-        return Compared(part.last, lines, coins, written)
+        return Compared(part.first, part.last, lines, coins, written)
 
 
 def compare(part: Reading, stored: Sequence[Deposit], expected: Sequence[Deposit]) -> list[Line]:

@@ -14,7 +14,7 @@ import asyncpg
 from pydantic import ValidationError
 
 from indexer import config, replay
-from indexer.chains import Codec
+from indexer.chains import Chain, Codec
 from indexer.chains.families import open_chain
 from indexer.check import identities
 from indexer.console import (
@@ -34,6 +34,7 @@ from indexer.model import Refused
 from indexer.recording import Recording
 from indexer.recording_chain import RecordedChain
 from indexer.replay import Compared, Replay, Sign
+from indexer.watchset import WatchSet
 
 LISTED: Final = 10_000  # lines in a JSON result; all are counted
 
@@ -54,18 +55,25 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     read = settings(chosen, environ)
     wanted = network(read, chosen.network)
     async with opened(read) as installation, AsyncExitStack() as stack:
-        prepare = _asked if chosen.source is None else _recorded
-        compared, codec = await prepare(stack, installation.pool, wanted, chosen)
+        pool, recorded = installation.pool, None
+        if chosen.source is None:
+            chain = await _asked(stack, pool, wanted, chosen.endpoint)
+        else:
+            recording = await asyncio.to_thread(Recording, chosen.source)
+            stack.callback(recording.close)
+            chain, recorded = await _recorded(pool, wanted, recording, chosen), recording.about
         if chosen.write:
-            await replay.activate(installation.pool, wanted.id)
-        report = Report(chosen, codec)
+            await replay.activate(pool, wanted.id)
+        watch = WatchSet(wanted.id, wanted.reorg_window)
+        replaying = Replay(
+            wanted.id, wanted, chain, pool, watch, write=chosen.write, recorded=recorded
+        )
+        report = Report(chosen, chain.codec)
         with Progress(last - first + 1, "blocks", wanted.id) as bar:
-            done = first
-            async for some in compared.compare(first, last):
+            async for some in replaying.compare(first, last):
                 with bar.aside():
                     report.take(some)
-                bar.advance(some.last + 1 - done)
-                done = some.last + 1
+                bar.advance(some.last - some.first + 1)
     report.conclude()
     return EXIT_FAILED if report.differences else 0
 
@@ -119,28 +127,25 @@ class Report:
 
 
 async def _asked(
-    stack: AsyncExitStack, pool: asyncpg.Pool, wanted: config.Network, chosen: argparse.Namespace
-) -> tuple[Replay, Codec]:
-    """Over the configured nodes, or another one."""
-    if chosen.endpoint is not None:
-        wanted = wanted.alone(_endpoint(wanted, chosen.endpoint))
-    chain = open_chain(wanted.id, wanted)
-    stack.push_async_callback(chain.close)
+    stack: AsyncExitStack, pool: asyncpg.Pool, wanted: config.Network, url: str | None
+) -> Chain:
+    """The configured nodes, or another one, if they have the chain that is followed."""
+    asked = wanted if url is None else wanted.alone(_endpoint(wanted, url))
     known = (await identities(pool)).get(wanted.id)
     if known is None:
         raise Refused(f"network {wanted.id} has not started yet: there is nothing to compare")
+    chain = open_chain(asked.id, asked)
+    stack.push_async_callback(chain.close)
     identity = await chain.connect()
     if identity != known:
         raise Refused(f"this database follows {known}; that node serves {identity}")
-    return Replay(wanted, chain, pool, write=chosen.write), chain.codec
+    return chain
 
 
 async def _recorded(
-    stack: AsyncExitStack, pool: asyncpg.Pool, wanted: config.Network, chosen: argparse.Namespace
-) -> tuple[Replay, Codec]:
-    """Over a recording; where nothing was followed yet it says where to stand."""
-    recording = await asyncio.to_thread(Recording, chosen.source)
-    stack.callback(recording.close)
+    pool: asyncpg.Pool, wanted: config.Network, recording: Recording, chosen: argparse.Namespace
+) -> Chain:
+    """A recording's chain; where nothing was followed yet, it says where to stand."""
     known = (await identities(pool)).get(wanted.id)
     recording.refuse_unless(known, wanted.asked, chosen.first, chosen.last)
     chain = RecordedChain(recording, wanted)
@@ -151,7 +156,7 @@ async def _recorded(
                 f"{chosen.source} ends"
             )
         await replay.begin(pool, chain, wanted, recording.about.first)
-    return Replay(wanted, chain, pool, write=chosen.write, recorded=recording.about), chain.codec
+    return chain
 
 
 def _endpoint(wanted: config.Network, url: str) -> config.Endpoint:

@@ -112,15 +112,11 @@ class Past:
         count: int = await self.pool.fetchval("select count(*) from event")
         return count
 
-    async def lose(self, deposit: str) -> None:
-        """Delete a deposit, and what was said of it, as a careless hand might."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            await connection.execute(
-                "delete from delivery where event in (select id from event where deposit = $1)",
-                deposit,
-            )
-            await connection.execute("delete from event where deposit = $1", deposit)
-            await connection.execute("delete from deposit where id = $1", deposit)
+
+async def lose(connection: asyncpg.Connection | asyncpg.Pool, deposit: str) -> None:
+    """Delete a deposit with its events, as a careless hand might."""
+    await connection.execute("delete from event where deposit = $1", deposit)
+    await connection.execute("delete from deposit where id = $1", deposit)
 
 
 @asynccontextmanager
