@@ -7,15 +7,17 @@ in one transaction, so that all of it shows at once or nothing of it.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
 
+import asyncpg
 import msgspec
 
-from indexer.coverage import NewAddress
+from indexer.coverage import NewAddress, Registered, register_addresses
 from indexer.model import Refused
 
+REGISTERED_AT_ONCE: Final = 2_000  # addresses of one statement
 MAX_LINE: Final = 4096  # bytes
 MAX_BAD: Final = 100  # lines that are named; reading stops there
 MAX_REFERENCE: Final = 256  # characters
@@ -117,6 +119,18 @@ class Spool:
         self.bad.append(BadLine(number, error))
         if len(self.bad) >= MAX_BAD:
             raise TooBad(self.bad)
+
+
+async def register(
+    connection: asyncpg.Connection, network: str, account: str, spool: Spool, *, silent: bool
+) -> AsyncIterator[Registered]:
+    """Watch what was read, in the caller's transaction; what came of it so far, after each part."""
+    created = existing = covered_from = 0
+    for chunk in spool.chunks(REGISTERED_AT_ONCE):
+        done = await register_addresses(connection, network, account, chunk, silent=silent)
+        created, existing = created + done.created, existing + done.existing
+        covered_from = max(covered_from, done.covered_from)
+        yield Registered(created, existing, covered_from)
 
 
 class CsvLines:

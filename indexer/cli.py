@@ -29,7 +29,9 @@ from indexer.commands import (
     replay,
     rewind,
     run,
+    scan,
     status,
+    watch,
 )
 from indexer.console import (
     EXIT_BAD_INPUT,
@@ -49,6 +51,8 @@ COMMANDS: Final = (  # as --help lists them
     run,
     status,
     explain,
+    watch,
+    scan,
     replay,
     record,
     rewind,

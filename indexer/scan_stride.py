@@ -22,9 +22,10 @@ class Stride:
 
     def took(self, blocks: int, seconds: float) -> None:
         """So many were read in that time. A short rest of a range says little of longer ones."""
+        if blocks < self.blocks and seconds <= STRIDE_SECONDS:
+            return
         fitting = blocks * STRIDE_SECONDS / max(seconds, 0.001)
-        if blocks >= self.blocks or fitting < self._blocks:
-            self._blocks = max(1.0, min(fitting, self._blocks * GROWTH, MOST_BLOCKS))
+        self._blocks = max(1.0, min(fitting, self._blocks * GROWTH, MOST_BLOCKS))
 
     def failed(self) -> None:
         self._blocks = max(1.0, self._blocks / 2)

@@ -19,15 +19,14 @@ from indexer.api.limits import LIMITS
 from indexer.api.operation import Call, Routes
 from indexer.api.pages import Page, PageQuery, Statement, page
 from indexer.api.shapes import Time
-from indexer.bulk import LINES, Spool, TooBad
-from indexer.coverage import Registered, register_addresses
+from indexer.bulk import LINES, Spool, TooBad, register
+from indexer.coverage import Registered
 from indexer.model import Refused, Unavailable, format_time
 
 MAX_BYTES: Final = 2 * 1024**3  # of a file
 SAID_SECONDS: Final = 1.0  # between two notes of how far an import is
 SLICE: Final = 8 * 1024  # bytes that are checked before other requests have their turn
 WRITE: Final = 1024 * 1024  # bytes that go to the disk at once
-CHUNK: Final = 2_000  # addresses of one statement
 IDLE_SECONDS: Final = 30.0  # without a byte, after which an import is given up
 ABANDONED_SECONDS: Final = 120  # without a note, after which nobody works at it any more
 
@@ -134,16 +133,12 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
 async def _register(
     call: Call, account: str, query: ImportQuery, spool: Spool, progress: _Progress
 ) -> Registered:
-    created = existing = covered_from = 0
+    done = Registered(0, 0, 0)
     connection = await call.begin()
-    for chunk in spool.chunks(CHUNK):
-        done = await register_addresses(
-            connection, query.network, account, chunk, silent=not query.callbacks
-        )
-        created, existing = created + done.created, existing + done.existing
-        covered_from = max(covered_from, done.covered_from)
-        await progress.maybe("registering", spool.rows, created + existing)
-    return Registered(created, existing, covered_from)
+    parts = register(connection, query.network, account, spool, silent=not query.callbacks)
+    async for done in parts:
+        await progress.maybe("registering", spool.rows, done.created + done.existing)
+    return done
 
 
 @routes.operation(

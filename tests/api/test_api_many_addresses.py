@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from indexer import coverage
-from indexer.api.imports import CHUNK
+from indexer.bulk import REGISTERED_AT_ONCE as CHUNK
 from tests.api.crowded import Crowd, key
 from tests.api.world import IDLE, World, address
 
@@ -94,7 +94,7 @@ async def test_an_import_in_the_middle_of_its_transaction_holds_up_nobody(
         await go_on.wait()
         return done
 
-    monkeypatch.setattr("indexer.api.imports.register_addresses", halting)
+    monkeypatch.setattr("indexer.bulk.register_addresses", halting)
     crowd = await Crowd.gather(world, CHUNK + 1_000)
     await world.alice.register(IDLE, address(5_000), address(5_001))
     importing = asyncio.create_task(send(world, range(1, CHUNK + 501)))
