@@ -31,6 +31,7 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     read = settings(chosen, environ)
     wanted = network(read, chosen.network)
     codecs = {name: codec(each) for name, each in read.networks.items()}
+    codecs[wanted.id].parse_hash(chosen.transaction)  # refused before a database is opened
     async with opened(read) as installation:
         known = await check.identities(installation.pool)
         explainer = Explainer(
