@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from indexer.api.proofs import proof_view
 from indexer.chains import Codec, Transfer
 from indexer.chains.evidence import Proof
 from indexer.model import Deposit, Place, State
-
-README: Final = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PAGE: Final = README.partition("\n## Proofs of a deposit\n")[2].partition("\n## ")[0]
+from tests.readme import blocks
 
 
 @cache
 def program() -> dict[str, Any]:
     """The names that the README's program defines."""
-    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (code,) = blocks("python", "Proofs of a deposit")
     names: dict[str, Any] = {}
     exec(code, names)
     return names

@@ -18,11 +18,10 @@ import asyncpg
 import pytest
 
 from callbacks.signing import decode_secret, new_secret, sign
-from indexer import cli
 from tests.harness.libraries import NODE, Signed, run_node
+from tests.readme import blocks
 
-README: Final = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PAGE: Final = README.partition("\n## Receiving callbacks\n")[2].partition("\n## ")[0]
+PAGE: Final = "Receiving callbacks"
 SECRET: Final = new_secret()
 GO_MODULE: Final = "github.com/standard-webhooks/standard-webhooks/libraries"
 # What the Go library declares of what the page uses (its webhook.go, version 0.0.1).
@@ -38,12 +37,6 @@ func NewWebhook(secret string) (*Webhook, error) { return &Webhook{}, nil }
 func (wh *Webhook) Verify(payload []byte, headers http.Header) error { return nil }
 """
 HISTORY: Final = ("detected", "confirmed", "orphaned", "detected", "confirmed")
-
-
-def snippets(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert found, f"the page has no {language}"
-    return found
 
 
 def event(kind: str, **data: object) -> bytes:
@@ -87,7 +80,7 @@ STORED: Final = [json.loads(signed.body)["data"] for signed, _, stored in reques
 async def test_the_statement_ends_at_the_truth_in_whatever_order_callbacks_come(
     pool: asyncpg.Pool, seed: int
 ) -> None:
-    create, store, balance = snippets("sql")
+    create, store, balance = blocks("sql", PAGE)
     rng = Random(seed)
     sent = []
     for number in range(20):
@@ -111,7 +104,7 @@ def python_receiver(
     monkeypatch: pytest.MonkeyPatch, store: Callable[[Any], None]
 ) -> Callable[[Any, bytes], int]:
     monkeypatch.setenv("CALLBACK_SECRET", SECRET)
-    (snippet,) = snippets("python")
+    (snippet,) = blocks("python", PAGE)
     names: dict[str, Any] = {"store": store}
     exec(compile(snippet, "README.md", "exec"), names)
     receive: Callable[[Any, bytes], int] = names["receive"]
@@ -155,7 +148,7 @@ process.stdout.write(JSON.stringify({ answers, stored }));
 @pytest.mark.node
 @pytest.mark.case(25)
 async def test_the_javascript_receiver(tmp_path: Path) -> None:
-    (snippet,) = snippets("js")
+    (snippet,) = blocks("js", PAGE)
     (tmp_path / "receive.mjs").write_text(snippet, encoding="utf-8")
     (tmp_path / "run.mjs").write_text(RUN_JAVASCRIPT, encoding="utf-8")
     (tmp_path / "node_modules").symlink_to(NODE / "node_modules")
@@ -168,7 +161,7 @@ async def test_the_javascript_receiver(tmp_path: Path) -> None:
 
 
 def test_the_go_receiver_uses_what_the_library_declares() -> None:
-    (snippet,) = snippets("go")
+    (snippet,) = blocks("go", PAGE)
     assert f'standardwebhooks "{GO_MODULE}/go"' in snippet
     for name in re.findall(r"\bstandardwebhooks\.(\w+)", snippet):
         assert re.search(rf"^(type|func) {name}\b", GO_LIBRARY, re.MULTILINE), name
@@ -180,7 +173,7 @@ def test_the_go_receiver_compiles(tmp_path: Path) -> None:
     go = shutil.which("go")
     if go is None:
         pytest.skip("no go on the PATH")
-    (snippet,) = snippets("go")
+    (snippet,) = blocks("go", PAGE)
     library = tmp_path / "libraries"
     (library / "go").mkdir(parents=True)
     (library / "go" / "webhook.go").write_text(GO_LIBRARY, encoding="utf-8")
@@ -202,9 +195,3 @@ def test_the_go_receiver_compiles(tmp_path: Path) -> None:
         check=False,
     )
     assert built.returncode == 0, built.stderr
-
-
-def test_the_pages_command_is_one_that_there_is() -> None:
-    (line,) = re.findall(r"^CALLBACK_SECRET=\S+ \.venv/bin/depositd (.*)$", PAGE, re.MULTILINE)
-    chosen = cli.parser().parse_args(line.split())
-    assert (chosen.fail, chosen.drop, chosen.delay) == (0.2, 0.1, "2s")
