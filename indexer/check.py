@@ -12,12 +12,24 @@ import asyncpg
 
 from indexer import config
 from indexer.chains import Chain
+from indexer.chains.answers import Malformed, Missing, NotProved
 from indexer.chains.families import open_chain
+from indexer.chains.jsonrpc import NodeError
+from indexer.chains.rpc import NotServed, Overloaded, TooLarge, TooSlow
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # the newest blocks that must prove
 HINT_SECONDS: Final = 5.0  # in which an endpoint must take us as one that it tells of blocks
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+# By the part of an endpoint that failed, what to do about it.
+ADVICE: Final[Mapping[str, str]] = {
+    "connection": "is the node running and synced, and may this machine reach it at that address?",
+    "capacity": "give the node more room, or name another endpoint beside it",
+    "service": "turn the call on at the node, or ask for less: `native`, `verify`, `finality`",
+    "blocks": "wait until the node is synced; a pruned one may keep too little",
+    "proof": "ask another node; if all say so, this chain may need another `verify` (see README)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,8 @@ class EndpointCheck:
     proved: int
     hints: bool | None  # whether it tells of blocks by its `ws`; None where it has none
     problem: str | None
+    failed: str | None  # which part of it: a key of ADVICE, or `settings`
+    advice: str | None
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
@@ -72,8 +86,9 @@ async def _endpoint(
     network: config.Network, endpoint: config.Endpoint, known: str | None
 ) -> EndpointCheck:
     chain = open_chain(network.id, network.alone(endpoint))
-    identity = head = finalized = hints = problem = None
+    identity = head = finalized = hints = None
     proved = 0
+    failure: Unavailable | Refused | None = None
     try:
         identity = await chain.connect()
         if known not in (None, identity):
@@ -85,14 +100,34 @@ async def _endpoint(
             proved += 1
         if isinstance(endpoint, config.EvmEndpoint) and endpoint.ws is not None:
             hints = await _hinted(chain)
-    except (Unavailable, Refused) as failure:
-        problem = str(failure)
+    except (Unavailable, Refused) as problem:
+        failure = problem
     finally:
         await chain.close()
+    part = None if failure is None else part_of(failure)
     return EndpointCheck(
-        *(network.id, endpoint.name, problem is None, identity, head, finalized, proved),
-        *(hints, problem),
+        *(network.id, endpoint.name, failure is None, identity, head, finalized, proved, hints),
+        problem=None if failure is None else str(failure),
+        failed=part,
+        advice=None if part is None else ADVICE.get(part),
     )
+
+
+def part_of(failure: Unavailable | Refused) -> str:
+    """Which part of an endpoint failed."""
+    match failure:
+        case Refused():  # its sentence names the setting that it contradicts
+            return "settings"
+        case NotProved() | Malformed():
+            return "proof"
+        case NodeError() | NotServed():
+            return "service"
+        case Missing():
+            return "blocks"
+        case Overloaded() | TooSlow() | TooLarge():
+            return "capacity"
+        case _:
+            return "connection"
 
 
 async def _hinted(chain: Chain) -> bool:

@@ -320,11 +320,17 @@ async def test_check_tells_of_each_endpoint_and_of_the_database(
         first, second, third = said["endpoints"]
         assert (first["endpoint"], first["head"], first["proved"]) == (good.url, 8, 3)
         assert "serves chain 7, not 420042" in second["problem"]
+        assert (second["failed"], second["advice"]) == ("settings", None)
         assert "Connection refused" in third["problem"]
+        assert third["failed"] == "connection"
+        assert "is the node running" in third["advice"]
         terminal.write(settings({"sim": urls}, database=dsn, quorum=2))
         table = (await terminal.run("check", code=1)).out.splitlines()
         assert table[0] == "database: ok"
-        assert [line.split()[2] for line in table[2:]] == ["OK", "True", "False", "False"]
+        assert [line.split()[2] for line in table[2:6]] == ["OK", "True", "False", "False"]
+        told = "\n".join(table[6:])
+        assert f"sim: {wrong.url.rstrip('/')} serves chain 7, not 420042" in told
+        assert "Connection refused\n  -> is the node running" in told
 
         await execute(dsn, "insert into network (id, family, identity) values ('sim', 'evm', 'x')")
         terminal.write(settings({"sim": urls}, database=dsn))

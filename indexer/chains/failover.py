@@ -103,6 +103,8 @@ class Endpoints:
             self._followed = states.index(Health.HEALTHY)
             self._look_back_at = self._clock() + RETURN_SECONDS
             return
+        if len(outcomes) == 1 and outcomes[0] is not None:
+            raise outcomes[0]
         sentence = "; ".join(str(outcome) for outcome in outcomes)
         if all(isinstance(outcome, Refused) for outcome in outcomes):
             raise Refused(sentence)

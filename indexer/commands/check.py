@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from indexer import check
 from indexer.console import (
@@ -46,6 +47,18 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
     show(
         chosen,
         {"ok": code == 0, "database": database, "endpoints": rows},
-        f"database: {problem or 'ok'}\n\n{table(rows) or 'no networks are configured'}",
+        f"database: {problem or 'ok'}\n\n{_text(rows)}",
     )
     return code
+
+
+def _text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What fits a terminal: a line an endpoint, then what is wrong with one and what to do."""
+    below = ("problem", "advice")
+    lines = [{name: row[name] for name in row if name not in below} for row in rows]
+    ills = [
+        f"{row['network']}: {row['problem']}" + (f"\n  -> {row['advice']}" if row["advice"] else "")
+        for row in rows
+        if row["problem"] is not None
+    ]
+    return "\n\n".join([table(lines) or "no networks are configured", *ills])
