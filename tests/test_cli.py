@@ -35,6 +35,8 @@ COMMANDS: Final = (
     ("run",),
     ("status",),
     ("explain",),
+    ("replay",),
+    ("record",),
     ("rewind",),
     ("listen",),
     ("account",),

@@ -9,12 +9,16 @@ from typing import Final
 
 import pytest
 
+from indexer.database import connect_pool
 from tests.conftest import TEMPLATE, Server
-from tests.harness.past import FAMILIES, past, site
+from tests.harness.contracts import contracts
+from tests.harness.past import FAMILIES, STANDING, opened, past, register_alike, site, toml
+from tests.harness.world import NETWORK, network, world
 
 STEPS: Final = 200 if os.environ.get("DEPOSITD_SOAK") else 40
 NOWHERE: Final = "http://127.0.0.1:1"
 FILE: Final = "past.rec"
+PAYEES: Final = ("0x" + "a1" * 20, "0x" + "b2" * 20)
 
 
 @pytest.fixture
@@ -29,6 +33,47 @@ async def fresh(server: Server) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     yield make
     for dsn in made:
         await server.drop(dsn)
+
+
+@pytest.mark.node
+async def test_a_recording_of_a_real_node_does_too(
+    dsn: str, fresh: Callable[[], Awaitable[str]], tmp_path: Path
+) -> None:
+    """Tokens whose balances are checked, payments by contracts, and a reorganisation."""
+    file = tmp_path / FILE
+    async with world(dsn, tmp_path, native="traces") as live:
+        token = await live.token(balanceCheck=True)
+        disperse = await live.node.deploy(contracts()["Disperse"])
+        await live.watch(*PAYEES)
+        first = await live.node.height()
+        for units in range(1, 6):
+            await token.send("transfer", PAYEES[0], units)
+            await disperse.send("pay", list(PAYEES), [units, units], value=2 * units)
+            await live.mine()
+        await live.swap(2)
+        await live.follow()
+        sent = await live.node.pay(PAYEES[1], 7)
+        await live.mine(3)
+        assert await live.node.receipt(sent)
+        last = str(await live.node.height())
+        blocks = (NETWORK, "--from", str(first), "--to", last)
+        code, said = await live.engine.run("record", *blocks, "-o", str(file))
+        assert (code, said.startswith(f"wrote {file}: blocks {first} to {last}")) == (0, True)
+        rows = await live.database.fetch(STANDING)
+        assert {row["state"] for row in rows} == {"confirmed"}
+        for number in range(2):
+            copy = await fresh()
+            text = toml(copy, {NETWORK: network(NOWHERE, native="traces")})
+            terminal = opened(tmp_path / str(number), text)
+            source = ("replay", *blocks, "--source", str(file), "--write")
+            await terminal.run(*source)
+            pool = await connect_pool(copy)
+            await register_alike(live.database, pool)
+            said_of = (await terminal.run(*source, "--json", code=1)).json
+            assert said_of["written"] == len(rows)
+            assert await pool.fetch(STANDING) == rows
+            assert (await terminal.run(*source, "--json")).json["same"] == len(rows)
+            await pool.close()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

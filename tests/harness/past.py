@@ -113,6 +113,24 @@ class Past:
         return count
 
 
+async def register_alike(there: asyncpg.Connection, here: asyncpg.Pool) -> None:
+    """Accounts, tokens and addresses of another database, covered as they are there."""
+    async with here.acquire() as connection, connection.transaction():
+        for row in await there.fetch("select id, name from account"):
+            await connection.execute("insert into account (id, name) values ($1, $2)", *row)
+        for row in await there.fetch("select * from coin where asset <> ''"):
+            kept = ("id", "network", "asset", "name", "symbol", "decimals", "balance_check")
+            values = {name: row[name] for name in kept}
+            await register_coin(connection, NewCoin(**values, from_block=row["covered_from"]))
+        for row in await there.fetch("select * from watched_address"):
+            address = coverage.NewAddress(
+                row["address"], row["reference"], row["covered_from"], row["role"]
+            )
+            await coverage.register_addresses(
+                connection, row["network"], row["account"], [address], silent=False
+            )
+
+
 async def lose(connection: asyncpg.Connection | asyncpg.Pool, deposit: str) -> None:
     """Delete a deposit with its events, as a careless hand might."""
     await connection.execute("delete from event where deposit = $1", deposit)
