@@ -45,21 +45,26 @@ async def networks(pool: asyncpg.Pool) -> list[Standing]:
     rows = await pool.fetch(
         """
         select n.id, n.family, n.state, n.reason, n.head, c.height, c.finalized,
-               extract(epoch from clock() - n.updated_at)::float8 as silent
-          from network n left join cursor c on c.network = n.id order by n.id
-        """
+               case when l.until >= clock() then 0.0
+                    else extract(epoch from clock() - n.updated_at)::float8 end as silent
+          from network n
+          left join cursor c on c.network = n.id
+          left join lease l on l.name = $1 || n.id
+         order by n.id
+        """,
+        FOLLOW,
     )
     return [
         {
             "network": row["id"],
             "family": row["family"],
-            "state": _state(row),
-            "cursor": row["height"],
             "head": row["head"],
+            "cursor": row["height"],
             "lag": None
             if row["head"] is None or row["height"] is None
             else max(0, row["head"] - row["height"]),
             "finalized": None if row["finalized"] in (None, -1) else row["finalized"],
+            "state": _state(row),
             "reason": _reason(row),
         }
         for row in rows
@@ -67,7 +72,8 @@ async def networks(pool: asyncpg.Pool) -> list[Standing]:
 
 
 def _stale(row: Mapping[str, Any]) -> bool:
-    """Whether nobody speaks of it any more. One that is refused is spoken of once."""
+    """Whether nobody speaks of it any more, and nobody follows it, who may be waiting for long
+    until he asks again (`poll_interval`). One that is refused is spoken of once."""
     silent: float = row["silent"]
     return silent > STALE_SECONDS and row["state"] != NetworkState.REFUSED
 
