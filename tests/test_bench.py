@@ -16,7 +16,7 @@ from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
-from tests.bench import addresses, callbacks, catch_up, deposits, parse, tron, utxo
+from tests.bench import addresses, callbacks, catch_up, deposits, parse, tron, utxo, watchset
 from tests.bench.__main__ import page, tables
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
 from tests.bench.process import Served, run_alone
@@ -34,6 +34,7 @@ SMALLEST = Sizes(
     callbacks=60,
     offered_seconds=0.1,
     registered=30,
+    loaded=900,
     rounds=1,
     watched=50,
     shape=SMALL,
@@ -67,7 +68,7 @@ def read(recording: Recording, entry: Entry) -> tuple[WireBlock, list[WireReceip
 
 @pytest.mark.parametrize(
     "measure",
-    [each.figures for each in (catch_up, tron, utxo, deposits, callbacks, addresses)],
+    [each.figures for each in (catch_up, tron, utxo, deposits, callbacks, addresses, watchset)],
     ids=lambda f: f.__module__,
 )
 def test_every_benchmark_finds_all_deposits_and_gives_a_figure(

@@ -29,6 +29,7 @@ class Sizes:
     callbacks: int  # delivered, or sent
     offered_seconds: float  # that events are committed at an even pace
     registered: int  # addresses
+    loaded: int  # addresses, into a watch set
     rounds: int
     watched: int = 10_000  # addresses
     shape: Shape = MAINNET
@@ -44,6 +45,7 @@ FULL: Final = Sizes(
     callbacks=20_000,
     offered_seconds=10.0,
     registered=100_000,
+    loaded=10_000_000,
     rounds=3,
 )
 QUICK: Final = Sizes(
@@ -53,6 +55,7 @@ QUICK: Final = Sizes(
     callbacks=5_000,
     offered_seconds=3.0,
     registered=30_000,
+    loaded=200_000,
     rounds=1,
 )
 
