@@ -238,8 +238,9 @@ def _confirmations(case: Case, deposit: Deposit) -> Step:
     cursor = None if standing is None else standing.cursor
     final = -1 if standing is None or standing.finalized is None else standing.finalized
     deep = 0 if cursor is None else max(0, cursor - deposit.place.height + 1)
-    asked = "until its block is final" if deposit.required is None else f"of {deposit.required}"
-    said = f"{deep} confirmations {asked}"
+    said = f"{deep} of {deposit.required} confirmations"
+    if deposit.required is None:
+        said = f"{deep} confirmations, and its block has to be final"
     if deposit.state is not State.DETECTED:
         last = f", final up to block {final}" if final >= 0 else ""
         return passed("confirmations", f"{said}{last}")

@@ -508,13 +508,13 @@ async def test_one_that_waits_for_confirmations(explained: Explained) -> None:
     assert told(await explained.way_stopped()) == (
         "confirmations",
         "waits",
-        "1 confirmations of 3",
+        "1 of 3 confirmations",
     )
     await explained.run("update network set state = 'halted', reason = 'a deep reorganisation'")
     assert told(await explained.way_stopped()) == (
         "confirmations",
         "waits",
-        "1 confirmations of 3; net is halted: a deep reorganisation",
+        "1 of 3 confirmations; net is halted: a deep reorganisation",
     )
 
 

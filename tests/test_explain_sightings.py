@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from indexer.chains import Chain, Sighting
+from indexer.chains.failover import FAILURES
 from indexer.chains.protobuf import field
 from indexer.chains.tron_sighting import EXPIRATION
 from indexer.devnet.contract_chain import ContractChain
@@ -15,8 +16,9 @@ from indexer.devnet.evm_contracts import Disperser, Token, call_data
 from indexer.devnet.tron_chain import SimulatedTron
 from indexer.devnet.utxo_chain import SimulatedUtxoChain
 from indexer.devnet.utxo_node import UtxoNode
-from indexer.model import Refused
+from indexer.model import Refused, Unavailable
 from tests.harness.tron import twisted_nodes
+from tests.rpc_server import fault
 from tests.test_evm_chain import Net, net, time
 from tests.test_tron_chain import adapter as tron_adapter
 from tests.test_tron_chain import at
@@ -83,6 +85,26 @@ async def test_a_nonce_that_another_transaction_used_is_a_replacement(net: Net) 
     assert trouble == ("another transaction with its sender's nonce 0 was mined: it was replaced")
 
 
+async def test_a_node_that_can_t_say_is_asked_past_and_not_blamed(net: Net) -> None:
+    chain = SimulatedChain(1)
+    tx = chain.send(chain.wallet("payer"), ALICE, 5).hash
+
+    def refuses(method: str, params: Any, reply: dict[str, Any]) -> dict[str, Any]:
+        served = not method.startswith("eth_getTransaction")
+        return reply if served else fault({"id": reply["id"]}, -32601)
+
+    bad, good = await net.node(chain), await net.node(chain)
+    bad.spoil = refuses
+    reader = net.adapter(bad, good)
+    for _ in range(2 * FAILURES):
+        await seen(reader, tx)
+        with pytest.raises(Unavailable, match="-32601"):
+            await reader.transaction(bytes(32))
+    assert [(each.followed, each.error) for each in reader.endpoints()] == [
+        (True, None), (False, None),
+    ]  # fmt: skip
+
+
 # ------------------------------------------------------------------------------ TRON
 
 
@@ -110,6 +132,17 @@ async def test_a_node_that_may_keep_no_internal_transactions_says_so() -> None:
     assert "saveInternalTx" in (found.unseen or "")
 
 
+async def test_a_node_that_knows_not_yet_what_became_of_it_can_t_say() -> None:
+    chain = SimulatedTron(1)
+    tx = chain.send(chain.wallet("payer"), ALICE, 5).hash
+    chain.mine()
+    async with twisted_nodes(chain) as (node,), tron_adapter(at(node)) as reader:
+        assert (await seen(reader, tx)).executed is True
+        node.node.without_infos = 1
+        with pytest.raises(Unavailable, match="what became of it"):
+            await reader.transaction(tx)
+
+
 async def test_a_trc10_token_is_among_what_it_moves() -> None:
     chain = SimulatedTron(1)
     payer = chain.wallet("payer")
@@ -129,8 +162,13 @@ async def test_one_that_expired_is_never_mined() -> None:
             said["raw_data_hex"] += field(EXPIRATION, 1).hex()
         return said
 
+    def unserved(path: str, question: Any, said: Any) -> Any:
+        return None if path.endswith("gettransactionfrompending") else said
+
     async with twisted_nodes(chain) as (node,), tron_adapter(at(node)) as reader:
         assert (await seen(reader, tx)).trouble is None
+        with node.twisted(unserved), pytest.raises(Unavailable, match="404"):
+            await reader.transaction(tx)
         with node.twisted(expired):
             assert (await seen(reader, tx)).trouble == "it expired before it was mined"
 

@@ -7,6 +7,7 @@ from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_wire import WirePlace, WireReceipt, octets, quantity, sized
 from indexer.chains.failover import Endpoints
 from indexer.chains.rpc import Endpoint
+from indexer.chains.sightings import from_any
 from indexer.chains.transfer_event import TRANSFER_TOPIC
 
 
@@ -30,7 +31,7 @@ async def find(node: EvmNode, endpoints: Endpoints, tx: bytes, native: str) -> S
             unseen=_unseen(place, native),
         )
 
-    return await endpoints.at_each(ask)
+    return await from_any(endpoints, ask)
 
 
 async def _waiting(node: EvmNode, endpoint: Endpoint, place: WirePlace) -> Sighting:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from indexer.chains import NATIVE, Sighting
+from indexer.chains.answers import Missing
 from indexer.chains.failover import Endpoints
 from indexer.chains.protobuf import Message
-from indexer.chains.rpc import Endpoint, EndpointFailed
+from indexer.chains.rpc import Endpoint
+from indexer.chains.sightings import from_any
 from indexer.chains.transfer_event import TRANSFER_TOPIC
 from indexer.chains.tron_execution import SUCCESS
 from indexer.chains.tron_node import TronNode
@@ -21,16 +23,17 @@ async def find(node: TronNode, endpoints: Endpoints, tx: bytes) -> Sighting | No
     """As the port says."""
 
     async def ask(endpoint: Endpoint) -> Sighting | None:
-        sent, info = await node.transaction(endpoint, tx.hex()), await node.info(endpoint, tx.hex())
+        name = tx.hex()
+        sent = await node.transaction(endpoint, name)
         if sent is None:
-            sent = await node.pending(endpoint, tx.hex())
-        if sent is None:
-            return None
+            waiting = await node.pending(endpoint, name)
+            return None if waiting is None else await _waiting(node, endpoint, waiting)
+        info = await node.info(endpoint, name)
         if info is None:
-            return await _waiting(node, endpoint, sent)
+            raise Missing(f"{endpoint.name} has it in a block, and not yet what became of it")
         header = await node.header(endpoint, info.blockNumber)
         if header is None:
-            raise EndpointFailed(f"{endpoint.name} lacks block {info.blockNumber} that it names")
+            raise Missing(f"{endpoint.name} lacks block {info.blockNumber}, which it names")
         failure = _failure(sent, info)
         return Sighting(
             source=endpoint.name,
@@ -42,7 +45,7 @@ async def find(node: TronNode, endpoints: Endpoints, tx: bytes) -> Sighting | No
             unseen=_unseen(sent, info),
         )
 
-    return await endpoints.at_each(ask)
+    return await from_any(endpoints, ask)
 
 
 async def _waiting(node: TronNode, endpoint: Endpoint, sent: WireTransaction) -> Sighting:

@@ -10,6 +10,7 @@ from typing import Final
 from indexer.chains import NATIVE, Sighting
 from indexer.chains.failover import Endpoints
 from indexer.chains.rpc import Endpoint
+from indexer.chains.sightings import from_any
 from indexer.chains.utxo_node import UtxoNode
 from indexer.model import Refused
 
@@ -36,7 +37,7 @@ async def find(node: UtxoNode, endpoints: Endpoints, tx: bytes) -> Sighting | No
         (block,) = await node.hashes(endpoint, [height])
         return _mined(endpoint, height, block)
 
-    sighting = await endpoints.at_each(ask)
+    sighting = await from_any(endpoints, ask)
     if sighting is None and unindexed:
         raise Refused(
             f"{unindexed[0]} doesn't know it, but keeps no index of transactions (txindex): "
