@@ -49,6 +49,7 @@ class Engine:
         self._config = folder / f"depositd-{self.port}.toml"
         self._log = folder / f"depositd-{self.port}.log"
         self._process: asyncio.subprocess.Process | None = None
+        self.prefix: tuple[str, ...] = ()  # of the command that starts it
         self._config.write_text(
             _toml(
                 {
@@ -64,9 +65,19 @@ class Engine:
         """A second process with the same settings on the same database."""
         return type(self)(*self._made_of)
 
+    def like(self, folder: Path, dsn: str, keys: Mapping[str, Any]) -> Engine:
+        """One in another place, with some other keys of every network."""
+        _, _, networks = self._made_of
+        return type(self)(folder, dsn, {name: {**n, **keys} for name, n in networks.items()})
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def log(self) -> str:
@@ -91,7 +102,7 @@ class Engine:
         assert not self.running, "it runs already"
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "indexer", "run", "-c", str(self._config)),
+                *(*self.prefix, sys.executable, "-m", "indexer", "run", "-c", str(self._config)),
                 cwd=ROOT,
                 env=_environment(),
                 stdout=log,
@@ -134,8 +145,19 @@ class Engine:
     async def kill(self) -> None:
         """kill -9: no time for anything."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGKILL)
+            self._process.kill()
             await self._process.wait()
+
+    def freeze(self) -> None:
+        """It does nothing and is not told."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, what: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(what)
 
 
 class Inside(Engine):
