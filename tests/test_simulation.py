@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Final
 
 import pytest
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.timeout(3_600 if SOAK else 240)
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Server]:
-    with server.started() as running:
-        yield running
+    with server.started() as dsn, closing(Server(dsn)) as connected:
+        yield connected
 
 
 @pytest.mark.pitfall("P114", "P120")

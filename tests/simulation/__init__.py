@@ -12,9 +12,11 @@ nodes      a chain and the nodes that tell of it: late, broken, lying
 receivers  who is called, in every mood
 world      all of it together
 actions    what happens, and when
+fence      whose a delivery is
 truth      what the chain really pays
 promises   what must hold, at any moment and in the end
 history    one seed, lived through
+workers    histories in several processes
 shrink     a broken history without what does not matter
 bugs       mistakes to plant, which must be found
 report     what was done and found

@@ -146,11 +146,13 @@ def _stop(world: World, choices: Random) -> None:
 
 
 def _pause(world: World, choices: Random) -> None:
-    """SIGSTOP, for longer than a lease or not."""
+    """Now, or when it has sent something; for longer than a lease, or not."""
     process = world.processes.get(choices.choice(MACHINES))
-    if process is not None:
-        world.faults["process stopped and woken"] += 1
-        world.loop.paused[process.name] = world.loop.now + 10 ** choices.uniform(-0.5, 1.7)
+    seconds = 10 ** choices.uniform(-0.5, 1.7)
+    if process is not None and choices.random() < 0.5:
+        world.pause(process, seconds)
+    elif process is not None:
+        process.nap = seconds
 
 
 def _lose(world: World, choices: Random) -> None:

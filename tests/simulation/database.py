@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import selectors
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ CONNECTIONS: Final = 10  # of one process, as its pool has them
 PATIENCE_SECONDS: Final = 0.03  # real ones, before the server is asked what a call waits for
 HEARD: Final = 0.5  # part of the notifications that arrive
 LATE: Final = 0.3  # part of the answers that take their time
-LATE_SECONDS: Final = 0.04  # at most
+LATE_SECONDS: Final = (0.02, 0.1, 1.0)  # at most; one of them in each history
 CLOSED: Final = "connection is closed"  # as asyncpg says it
 
 
@@ -105,10 +105,20 @@ class Server:
     def wait(self, task: asyncio.Task[Any], seconds: float | None = None) -> None:
         outer = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
+        until = None if seconds is None else self._loop.time() + seconds
+        timer = None if seconds is None else self._loop.call_later(seconds, self._loop.stop)
+        task.add_done_callback(self._stop)
         try:
-            self._loop.run_until_complete(_end(task, seconds))
+            while not task.done() and (until is None or self._loop.time() < until):
+                self._loop.run_forever()
         finally:
+            task.remove_done_callback(self._stop)
+            if timer is not None:
+                timer.cancel()
             asyncio._set_running_loop(outer)
+
+    def _stop(self, _: object) -> None:
+        self._loop.stop()
 
     def take(self) -> asyncpg.Connection:
         return self._idle.pop() if self._idle else self.run(self._connect())
@@ -140,17 +150,19 @@ class Server:
         return connection
 
 
-async def _end(task: asyncio.Task[Any], seconds: float | None) -> None:
-    if not task.done():
-        await asyncio.wait({task}, timeout=seconds)
-
-
 class Database:
     """One history's clients of a server."""
 
     def __init__(
-        self, server: Server, loop: Loop, time: Time, faults: Faults, choices: Random
+        self,
+        server: Server,
+        loop: Loop,
+        time: Time,
+        faults: Faults,
+        fence: Callable[[Sequence[Any], Any], None],
+        choices: Random,
     ) -> None:
+        """`fence` is told of each call that took effect, with its result."""
         self.server = server
         self.calls = 0
         self.waits = 0  # of calls, for locks
@@ -159,6 +171,8 @@ class Database:
         self._time = time
         self._faults = faults
         self._choices = choices
+        self._late_seconds = choices.choice(LATE_SECONDS)
+        self._fence = fence
         self._waiting: list[Waiting] = []
         self._trace = hashlib.sha256()
 
@@ -188,7 +202,7 @@ class Database:
             client.lose()
             raise asyncpg.ConnectionDoesNotExistError("connection was closed")
         if self._choices.random() < LATE:
-            await asyncio.sleep(self._choices.random() * LATE_SECONDS)
+            await asyncio.sleep(self._choices.random() * self._late_seconds)
         return result
 
     async def _call(self, client: Connection, method: Method, arguments: tuple[Any, ...]) -> Any:
@@ -198,6 +212,8 @@ class Database:
         error = task.exception()
         told = type(error).__name__ if error is not None else task.result()
         self.note(arguments, told)
+        if error is None:
+            self._fence(arguments, told)
         return task.result()
 
     def note(self, *what: Any) -> None:

@@ -37,6 +37,7 @@ class Ended:
 
     seed: int
     actions: tuple[Action, ...]
+    without: frozenset[int]  # actions that were left out
     broken: Broken | None
     trace: str  # the same for the same history
     steps: int
@@ -53,7 +54,7 @@ class Ended:
         return None if self.broken is None else self.broken.promise
 
 
-def run(number: int, server: Server, without: Collection[int] = ()) -> Ended:
+def run(number: int, server: Server, without: frozenset[int] = frozenset()) -> Ended:
     """Live through the history of a seed, or through it without some of its actions."""
     seed = Seed(number)
     chosen = [each for each in actions.plan(seed) if each.number not in without]
@@ -69,7 +70,7 @@ def run(number: int, server: Server, without: Collection[int] = ()) -> Ended:
             problem = broken
         finally:
             _end(world)
-    return _ended(world, chosen, problem)
+    return _ended(world, chosen, without, problem)
 
 
 def empty(server: Server) -> None:
@@ -134,13 +135,16 @@ def _overheard(world: World) -> Iterator[None]:
         structlog.configure(**before)
 
 
-def _ended(world: World, chosen: Collection[Action], broken: Broken | None) -> Ended:
+def _ended(
+    world: World, chosen: Collection[Action], without: frozenset[int], broken: Broken | None
+) -> Ended:
     for node in world.nodes:
         for mood, times in node.told.items():
             world.faults[f"node {mood.value}"] += times
     return Ended(
         seed=world.seed.number,
         actions=tuple(chosen),
+        without=without,
         broken=broken,
         trace=world.database.trace,
         steps=world.loop.steps,

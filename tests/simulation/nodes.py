@@ -49,7 +49,7 @@ class Payments(EvmTraffic[Block, Wallet]):
     def block(self, choices: Random) -> None:
         self._rng = choices
         kinds, weights = zip(*self._kinds, strict=True)
-        for pay in choices.choices(kinds, weights, k=choices.randrange(3)):
+        for pay in choices.choices(kinds, weights, k=choices.randrange(4)):
             pay()
         self._mine()
 

@@ -47,9 +47,15 @@ class Promise(Enum):
 
 
 class Broken(Exception):
+    """A promise was not kept; how, says the text."""
+
     def __init__(self, promise: Promise, text: str) -> None:
-        super().__init__(f"{promise.value}: {text}")
+        super().__init__(promise, text)
         self.promise = promise
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.promise.value}: {self.text}"
 
 
 class Watched(NamedTuple):

@@ -83,18 +83,18 @@ class Post:
         receivers: Mapping[str, Receiver],
         choices: Random,
         true_time: Callable[[], float],
-        alive: Callable[[], None],
+        sending: Callable[[], None],
         complain: Callable[[str], None],
         limit_seconds: float,
     ) -> None:
-        """`true_time`: Unix seconds. `alive` raises CancelledError where the sender is dead.
+        """`true_time`: Unix seconds. `sending` raises CancelledError where the sender is dead.
 
         `complain` is told what a receiver must never see.
         """
         self._receivers = receivers
         self._choices = choices
         self._true_time = true_time
-        self._alive = alive
+        self._sending = sending
         self._complain = complain
         self._limit = limit_seconds
 
@@ -111,7 +111,7 @@ class Post:
 
     async def post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
         """Once it is sent it arrives, whatever becomes of the process that waits for the answer."""
-        self._alive()
+        self._sending()
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[Mood] = loop.create_future()
 

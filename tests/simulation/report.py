@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Final
 
 from tests.simulation.history import Ended
 from tests.simulation.promises import Promise
+from tests.simulation.workers import Found
+
+BROKEN_CHARS: Final = 90  # of how a promise was broken, in a table
 
 
-class Found(NamedTuple):
-    """A planted bug, and the first of the seeds that found it; None: none did."""
-
-    bug: str
-    seeds: int  # that were tried
-    ended: Ended | None
-
-
-def line(ended: Ended, bug: str | None = None, planned: int = 0) -> str:
-    """What broke, and how it is lived through again."""
-    kept = {action.number for action in ended.actions}
-    without = ",".join(str(number) for number in range(planned) if number not in kept)
+def broken(ended: Ended, bug: str | None = None) -> str:
+    """What broke, and the line that lives through it again."""
     again = f"python -m tests.simulation --seed {ended.seed}"
-    again += f" --without {without}" if without else ""
-    again += f" --plant {bug}" if bug else ""
+    if ended.without:
+        again += f" --without {','.join(map(str, sorted(ended.without)))}"
+    if bug is not None:
+        again += f" --plant {bug}"
     return f"{ended.broken}\n    {again}"
 
 
@@ -50,12 +45,12 @@ def totals(histories: Sequence[Ended], seconds: float) -> str:
 
 def planted(found: Iterable[Found]) -> str:
     rows = [
-        (each.bug, "not found" if each.ended is None else f"{each.ended.broken}"[:70], each.seeds)
+        (each.bug, each.seeds, "not found" if each.shrunk is None else str(each.shrunk.broken))
         for each in found
     ]
     return "\n".join(
         ["planted bugs, after how many seeds they were found, by which promise"]
-        + [f"    {bug:28}{seeds:5}  {how}" for bug, how, seeds in rows]
+        + [f"    {bug:28}{seeds:5}  {how[:BROKEN_CHARS]}" for bug, seeds, how in rows]
     )
 
 

@@ -14,7 +14,6 @@ import asyncpg
 from indexer.database import migrate
 from indexer.embedded import Embedded
 from indexer.secret import Vault
-from tests.simulation.database import Server
 from tests.simulation.world import SECRET_KEY
 
 # Who waits for whom is looked for by the simulation, and tidying up takes locks.
@@ -22,17 +21,14 @@ SETTINGS: Final = ("autovacuum = off", "deadlock_timeout = '1h'")
 
 
 @contextmanager
-def started() -> Iterator[Server]:
-    """A server with the schema, for as long as this lasts."""
+def started() -> Iterator[str]:
+    """The URL of a server with the schema, for as long as this lasts."""
     with tempfile.TemporaryDirectory(prefix="depositd-simulation-") as folder:
         embedded = Embedded(Path(folder), durable=False)
         with asyncio.Runner() as runner:
-            dsn = runner.run(_start(embedded))
-            server = Server(dsn)
             try:
-                yield server
+                yield runner.run(_start(embedded))
             finally:
-                server.close()
                 runner.run(embedded.close())
 
 

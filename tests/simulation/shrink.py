@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 from tests.simulation.history import Ended
@@ -10,7 +10,7 @@ from tests.simulation.history import Ended
 RUNS: Final = 120  # of a history, until what is left is taken as it is
 
 
-def shrink(failed: Ended, run: Callable[[Collection[int]], Ended]) -> Ended:
+def shrink(failed: Ended, run: Callable[[frozenset[int]], Ended]) -> Ended:
     """The same promise broken by fewer actions. `run` lives through it without some of them.
 
     What is left out grows by halves, then by less (delta debugging), as long as there are RUNS.

@@ -7,7 +7,7 @@ import contextvars
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -18,11 +18,13 @@ from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
 from indexer.config import Callbacks, EvmEndpoint, EvmNetwork
 from indexer.devnet.evm_chain import CHAIN_ID
+from indexer.lease import Lease
 from indexer.network import Network
 from indexer.secret import Vault
 from tests.simulation import nodes, receivers
 from tests.simulation.clock import EPOCH, Randomness, Time, instead
 from tests.simulation.database import Database, Lost, Pool, Server
+from tests.simulation.fence import Fence
 from tests.simulation.loop import PROCESS, Loop
 from tests.simulation.nodes import Chain, Node, Payments, Wire
 from tests.simulation.promises import Broken, Promise, Promises
@@ -40,10 +42,12 @@ CONFIRMATIONS: Final = 3
 FIRST_BLOCKS: Final = 3  # that are there when it begins
 SECRET_KEY: Final = "a secret key of the simulation"
 # Polls stand behind bells and hints: here they may be rare. The rest is as in earnest.
-LIMITS: Final = Limits(poll_seconds=5.0, beat_seconds=5.0, lost_seconds=20.0, lease_seconds=30.0)
+LIMITS: Final = Limits(poll_seconds=8.0, beat_seconds=8.0, lost_seconds=30.0, lease_seconds=20.0)
 STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 2.0  # of followers
 SCAN_POLL_SECONDS: Final = 5.0
+STANDBY_SECONDS: Final = 4.0
+LEASED: Final = 0.7  # part of the histories
 
 
 class SeededVault(Vault):
@@ -67,6 +71,7 @@ class Process:
         self.stop = asyncio.Event()
         self.steps_left: int | None = None  # before it dies
         self.lost: tuple[int, Lost] | None = None  # after so many calls its connection is
+        self.nap: float | None = None  # seconds for which it is stopped when it has sent something
         self._world = world
 
     def start(self) -> None:
@@ -98,7 +103,10 @@ class World:
         self.time = Time(self.loop)
         self.randomness = Randomness(seed.stream("names"))
         self.vault = SeededVault(seed.stream("vault"))
-        self.database = Database(server, self.loop, self.time, self, seed.stream("database"))
+        self.fence = Fence(lambda text: self.problem(Promise.NO_DUPLICATE, text))
+        self.database = Database(
+            server, self.loop, self.time, self, self.fence.hear, seed.stream("database")
+        )
         self.chain = Chain(seed.number, clock=self._block_time, finality=FINAL_DEPTH)
         wallets = [self.chain.wallet(f"watched {number}") for number in range(WATCHED)]
         self.addresses = [wallet.address for wallet in wallets]
@@ -136,16 +144,25 @@ class World:
             receivers=self.receivers,
             choices=self.seed.stream("receivers"),
             true_time=lambda: EPOCH.timestamp() + self.loop.now,
-            alive=self.alive,
+            sending=self._sending,
             complain=lambda text: self.problem(Promise.ORDER, text),
         )
         with (
             instead(self.time, self.randomness),
             patch("callbacks.attempts.Sender", post),
             patch("indexer.network.SCAN_POLL_SECONDS", SCAN_POLL_SECONDS),
+            patch("indexer.network.STANDBY_SECONDS", STANDBY_SECONDS),
+            self._leases(),
             self.loop.running(),
         ):
             yield
+
+    def _leases(self) -> AbstractContextManager[object]:
+        """In some histories everybody leads: the cursor alone must keep followers apart."""
+        if self.seed.stream("leases").random() < LEASED:
+            return nullcontext()
+        self.faults["a lease for everybody"] += 1
+        return patch.object(Lease, "held", True)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something when so much time has passed."""
@@ -205,6 +222,19 @@ class World:
         if number and (machine not in self.processes or self.processes[machine].name != name):
             raise asyncio.CancelledError
 
+    def _sending(self) -> None:
+        """The running process sends a callback; it may be stopped before it has the answer."""
+        self.alive()
+        process = self.processes[PROCESS.get().partition(":")[0]]
+        if process.nap is not None:
+            self.pause(process, process.nap)
+            process.nap = None
+
+    def pause(self, process: Process, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT later."""
+        self.faults["process stopped and woken"] += 1
+        self.loop.paused[process.name] = self.loop.now + seconds
+
     def strike(self) -> Lost | None:
         """See database.Faults."""
         self.alive()
@@ -241,7 +271,8 @@ class World:
         self.loop.paused.clear()
         for machine in MACHINES:
             self.start(machine)
-            self.processes[machine].steps_left = self.processes[machine].lost = None
+            process = self.processes[machine]
+            process.steps_left = process.lost = process.nap = None
         rewound = self._cursor("coalesce(rewound_from, 0)") or 0
         while self.chain.head.number < max(rewound, self.final + FINAL_DEPTH) + 2:
             self.payments.quiet()
@@ -281,6 +312,7 @@ class World:
                 self.problem(Promise.LIFE, _sentence(self.loop.failures.pop()))
         if self.problems:
             raise Broken(*self.problems[0])
+        self.promises.checked[Promise.LIFE] += 1
 
 
 _UNREST: Final = """
