@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from indexer.database import connect_pool
+from indexer.model import Refused
 from tests.conftest import TEMPLATE, Server
 from tests.harness.contracts import contracts
 from tests.harness.past import FAMILIES, STANDING, opened, past, register_alike, site, toml
@@ -86,21 +87,21 @@ async def test_a_recording_replays_to_the_same_rows_on_any_fresh_database(
     file = tmp_path / FILE
     async with past(family, dsn, tmp_path / "live", STEPS) as live:
         assert live.simulation.reorgs > STEPS // 20
-        made = await live.terminal.run("record", *live.range, "-o", str(file), "--json")
+        made = await live.command("record", *live.range, "-o", str(file), "--json")
         assert made.json["bytes"] == file.stat().st_size
         rows = await live.standing()
         assert len(rows) > STEPS // 2
     for number in range(2):  # the node is gone by now
         async with site(live.simulation, NOWHERE, await fresh(), tmp_path / str(number)) as other:
             source = ("replay", *live.range, "--source", str(file))
-            said = await other.terminal.run(*source, code=2)
-            assert "has not started yet: --write begins it" in said.line
-            await other.terminal.run(*source, "--write")
+            with pytest.raises(Refused, match="has not started yet: --write begins it"):
+                await other.command(*source)
+            await other.command(*source, "--write")
             await other.register()
-            said = await other.terminal.run(*source, "--write", "--json", code=1)
+            said = await other.command(*source, "--write", "--json", code=1)
             assert (said.json["missing"], said.json["written"]) == (len(rows), len(rows))
             assert await other.standing() == rows
             events = await other.events()
-            said = await other.terminal.run(*source, "--write", "--json")
+            said = await other.command(*source, "--write", "--json")
             assert (said.json["same"], said.json["missing"]) == (len(rows), 0)
             assert await other.events() == events

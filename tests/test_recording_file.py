@@ -245,7 +245,8 @@ async def test_what_is_recorded_holds_no_secret(evm: Past) -> None:
     assert not [secret for secret in SECRETS if secret in text]
     assert "eth_getBlockReceipts" in text
     recording.close()
-    said = await evm.terminal.run("replay", *evm.range, "--source", "past.rec", "--json")
+    source = str(evm.terminal.folder / "past.rec")
+    said = await evm.command("replay", *evm.range, "--source", source, "--json")
     assert said.json["same"] == len(await evm.standing())
 
 

@@ -17,7 +17,7 @@ from indexer.devnet.evm_chain import SimulatedChain
 from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.simulation import Simulation
 from indexer.devnet.simulations import simulations
-from indexer.model import Unavailable
+from indexer.model import Refused, Unavailable
 from indexer.replay import Compared, Replay, Sign
 from tests.followed import World
 from tests.harness.past import FAMILIES, Past, lose, past
@@ -27,7 +27,6 @@ from tests.scripted import ADDRESSES, payment
 from tests.test_follower import ALICE, advance, world_with_alice
 
 STEPS: Final = 12  # of traffic
-AT_ONCE: Final = 3  # commands
 
 # What is wrong, and the sentence that says so.
 MISUSED: Final = {
@@ -35,13 +34,12 @@ MISUSED: Final = {
     "evm --from five --to 9": "--from: invalid int value: 'five'",
     "evm --from 9 --to 5": "--from 9 is above --to 5",
     "evm --from -1 --to 5": "--from must be 0 or more, not -1",
-    "evm --from 1 --to 5 --endpoint http://a --source b": "don't go together",
     "moon --from 1 --to 5": "no network 'moon' is configured; there are: none",
 }
 WRONG: Final = {
     "evm --from 1 --to 999": "evm is at block 24: there is no block 999 to compare",
     "evm --from 1 --to 5 --source nothing.rec": "nothing.rec can't be read: No such file",
-    "evm --from 1 --to 5 --source depositd.toml": "depositd.toml is no recording of depositd",
+    f"evm --from 1 --to 5 --source {__file__}": "test_replay.py is no recording of depositd",
     "evm --from 1 --to 5 --endpoint ftp://node": "--endpoint must begin with http:// or https://",
 }
 
@@ -68,26 +66,24 @@ async def evm(dsn: str, tmp_path: Path) -> AsyncIterator[Past]:
 def test_misuse_is_one_line_and_exit_2(
     command: str, arguments: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if command != "replay" and "--endpoint" in arguments:
-        pytest.skip("an option of replay alone")
     assert cli.command([*command.split(), *arguments.split()], {}) == 2
     said = capsys.readouterr()
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert MISUSED[arguments] in said.err
 
 
-async def test_what_it_can_not_do_is_one_line_and_exit_2(evm: Past) -> None:
-    room = asyncio.Semaphore(AT_ONCE)
-
-    async def wrong(arguments: str, sentence: str) -> None:
-        async with room:
-            said = await evm.terminal.run("replay", *arguments.split(), code=2)
-            assert sentence in said.line
-
-    await asyncio.gather(*(wrong(*each) for each in WRONG.items()))
+async def test_what_it_can_not_do_is_refused_with_a_sentence(evm: Past) -> None:
+    for arguments, sentence in WRONG.items():
+        with pytest.raises(Refused) as refused:
+            await evm.command("replay", *arguments.split())
+        assert sentence in str(refused.value)
+    said = await evm.terminal.run(
+        "replay", *evm.range, "--endpoint", "http://x", "--source", "y", code=2
+    )
+    assert said.line == "--endpoint and --source don't go together: blocks come from one of them"
     await evm.pool.execute("truncate network cascade")
-    said = await evm.terminal.run("replay", *evm.range, code=2)
-    assert said.line == "network evm has not started yet: there is nothing to compare"
+    with pytest.raises(Refused, match="evm has not started yet: there is nothing to compare"):
+        await evm.command("replay", *evm.range)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -96,11 +92,10 @@ async def test_what_is_stored_is_the_same_as_the_chain(
 ) -> None:
     async with past(family, dsn, tmp_path / family, STEPS) as made:
         rows = await made.standing()
-        said = await made.terminal.run("replay", *made.range)
+        said = await made.command("replay", *made.range)
         count = f"{len(rows)} same (=), 0 missing here (+), 0 not in the chain (-), 0 different (~)"
         assert said.out == f"{family} 1 to {made.head}: {count}\n"
-        assert said.err == ""
-        listed = await made.terminal.run("replay", *made.range, "--json", "--verbose")
+        listed = await made.command("replay", *made.range, "--json", "--verbose")
         assert sorted(line["id"] for line in listed.json["lines"]) == [row["id"] for row in rows]
         assert {line["sign"] for line in listed.json["lines"]} == {"="}
 
@@ -121,7 +116,7 @@ async def test_each_difference_is_a_line_and_nothing_is_written_unless_asked(
         )
         await made.pool.execute(update.format("tx = sha256(tx)"), invented)
         before = await made.pool.fetch("select * from deposit order by id")
-        said = await made.terminal.run("replay", *made.range, "--json", code=1)
+        said = await made.command("replay", *made.range, "--json", code=1)
         assert await made.pool.fetch("select * from deposit order by id") == before
         found = {(line["sign"], line["id"]): line["chain"] for line in said.json["lines"]}
         assert found.keys() == {
@@ -134,7 +129,7 @@ async def test_each_difference_is_a_line_and_nothing_is_written_unless_asked(
         assert list(found["~", changed]) == ["amount"]
         assert list(found["~", moved]) == ["blockHeight", "blockHash"]
         assert said.json["same"] == len(rows) - 5
-        text = await made.terminal.run("replay", *made.range, code=1)
+        text = await made.command("replay", *made.range, code=1)
         assert [line[0] for line in text.out.splitlines()[:-1]] == [
             line["sign"] for line in said.json["lines"]
         ]
@@ -175,13 +170,25 @@ async def test_a_lost_deposit_is_put_back_and_called_for_once(dsn: str, tmp_path
 
 async def test_another_node_audits_what_the_configured_one_said(evm: Past) -> None:
     async with EvmNode(evm.simulation.traffic.chain) as other, EvmNode(SimulatedChain(7)) as wrong:
-        said = await evm.terminal.run("replay", *evm.range, "--endpoint", other.url, "--json")
+        said = await evm.command("replay", *evm.range, "--endpoint", other.url, "--json")
         assert said.json["same"] == len(await evm.standing())
-        said = await evm.terminal.run("replay", *evm.range, "--endpoint", wrong.url, code=2)
-        assert "this database follows evm:420042:" in said.line
+        with pytest.raises(Refused, match="this database follows evm:420042:"):
+            await evm.command("replay", *evm.range, "--endpoint", wrong.url)
     secret = "http://user:NODE-PASSWORD@127.0.0.1:1/NODE-KEY"
     said = await evm.terminal.run("replay", *evm.range, "--endpoint", secret, code=1)
     assert said.line == "http://127.0.0.1:1 can't be reached: Connection refused"
+
+
+async def test_in_a_terminal_a_bar_shows_how_far_it_is(evm: Past) -> None:
+    """And what is printed is the same as in a pipe."""
+    rows = await evm.standing()
+    await lose(evm.pool, rows[0]["id"])
+    piped = await evm.terminal.run("replay", *evm.range, code=1)
+    assert piped.err == ""
+    seen, said = await evm.terminal.seen("replay", *evm.range)
+    assert said == piped.out
+    assert f"/{evm.head}" in seen
+    assert "blocks" in seen
 
 
 async def test_it_ends_at_once_when_it_is_told_to(evm: Past) -> None:

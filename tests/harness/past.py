@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 
-from indexer import config, coverage, origin
+from indexer import cli, config, coverage, log, origin
 from indexer.chains import Chain
 from indexer.chains.families import open_chain
 from indexer.coins import NewCoin, register_coin
@@ -21,7 +22,7 @@ from indexer.devnet.simulations import simulations
 from indexer.follower import Follower, Outcome
 from indexer.watchset import WatchSet
 from tests.conftest import SECRET_KEY
-from tests.harness.terminal import Terminal
+from tests.harness.terminal import Said, Terminal
 
 ACCOUNT: Final = "shop"
 FROM: Final = 1  # the first block that is covered
@@ -103,6 +104,16 @@ class Past:
         await origin.identify(self.pool, self.id, await chain.connect())
         await origin.begin(self.pool, chain, self.id, self.settings)
         await self.register()
+
+    async def command(self, *arguments: str, code: int = 0) -> Said:
+        """A command in this process, which is faster; Refused and Unavailable are raised."""
+        out, file = io.StringIO(), str(self.terminal.folder / "depositd.toml")
+        chosen = cli.parser().parse_args([*arguments, "-c", file])
+        log.configure(quiet=True)
+        with redirect_stdout(out):
+            said = Said(await chosen.act(chosen, {}), out.getvalue(), "")
+        assert said.code == code, said
+        return said
 
     async def standing(self) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self.pool.fetch(STANDING)

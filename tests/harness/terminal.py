@@ -6,9 +6,10 @@ import asyncio
 import json
 import os
 import sys
+import termios
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ SECONDS: Final = 40.0  # for a command
 LOOK: Final = 0.1  # seconds between two looks
 # What no output may show, wherever it stands in the settings.
 SECRETS: Final = ("NODE-PASSWORD", "NODE-KEY", "ADMIN-KEY", "SECRET-KEY", "DATABASE-PASSWORD")
+SCREEN: Final = (24, 80)  # lines, columns
 COMMAND: Final = (sys.executable, "-m", "indexer")
 
 
@@ -87,6 +89,18 @@ class Terminal:
         no_secret(text)
         assert "Traceback" not in text, text
 
+    async def seen(self, *arguments: str) -> tuple[str, str]:
+        """What a command shows where stderr is a terminal, and what it writes to stdout."""
+        screen, theirs = os.openpty()
+        termios.tcsetwinsize(theirs, SCREEN)
+        try:
+            process = await self._start([*COMMAND, *arguments], PIPE, theirs)
+        finally:
+            os.close(theirs)
+        shown = asyncio.create_task(asyncio.to_thread(_read_all, screen))
+        out, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+        return await shown, out.decode()
+
     async def _start(self, command: Sequence[str], out: Any, err: Any) -> Process:
         ours = {n: v for n, v in os.environ.items() if not n.startswith("DEPOSITD_")}
         root = str(Path(__file__).parents[2])
@@ -94,6 +108,15 @@ class Terminal:
         return await asyncio.create_subprocess_exec(
             *command, cwd=self.folder, env=environ, stdin=PIPE, stdout=out, stderr=err
         )
+
+
+def _read_all(screen: int) -> str:
+    """All that a terminal gets until whoever writes to it has ended."""
+    shown = b""
+    with os.fdopen(screen, "rb", buffering=0) as file, suppress(OSError):
+        while piece := file.read(4096):
+            shown += piece
+    return shown.decode()
 
 
 def no_secret(text: str) -> None:
