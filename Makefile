@@ -5,7 +5,7 @@ BIN    := .venv/bin
 NODE   := tests/node/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test soak simulate lint pitfalls cases bench lock clean
+.PHONY: help install demo test soak simulate lint pitfalls cases bench bench-peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,9 @@ cases: install  ## the table fault case of callbacks, test, state
 bench: install  ## figures beside their floors, in one run
 	$(BIN)/python -m tests.bench
 
+bench-peers: install  ## depositd and other indexers at the same blocks (needs npm; installs them in .peers)
+	$(BIN)/python -m tests.bench.peers
+
 lock: install  ## pin again what pyproject.toml asks for
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
 		--no-emit-index-url --no-header -o requirements.lock pyproject.toml
@@ -59,4 +62,4 @@ lock: install  ## pin again what pyproject.toml asks for
 		-o docker/requirements.lock pyproject.toml docker/build.in
 
 clean:  ## remove what the verbs made
-	rm -rf .venv .depositd tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .depositd .peers tests/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ Absolute figures move by a third between runs and machines; the ratios are what 
     catch_up.py  deposits.py  callbacks.py  addresses.py    the figures, and what stands beside them
     tron.py      utxo.py                      catch-up of the other families, node and floor with it
     parse.py     recorded Bitcoin blocks, beside ElectrumX
+    peers/       other indexers at the same blocks: `make bench-peers`
     suite.py     results.py                   what they share, and how they are shown
     __main__.py  runs them and writes RESULTS.md
 """

@@ -29,12 +29,12 @@ SECRET_KEY: Final = "a key that protects nothing but a benchmark"
 _numbers: Final = itertools.count(1)
 
 
-def settings(url: str, *, verify: str = "full", native: str = "transactions") -> config.Network:
+def settings(*urls: str, verify: str = "full", native: str = "transactions") -> config.EvmNetwork:
     table = {
         "id": NETWORK,
         "family": "evm",
         "chain_id": CHAIN_ID,
-        "endpoints": [url],
+        "endpoints": urls,
         "confirmations": CONFIRMATIONS,
         "reorg_window": REORG_WINDOW,
         "start": 1,

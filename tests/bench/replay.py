@@ -56,7 +56,7 @@ class Replay:
         if method is None:
             return [start, _error(UNKNOWN_METHOD, "the method does not exist")]
         try:
-            result = method(*call["params"])
+            result = method(*call.get("params", ()))
         except (TypeError, ValueError, KeyError):
             return [start, _error(INVALID_PARAMS, "invalid argument")]
         if self._cap and size + sum(len(piece) for piece in result) > self._cap:
