@@ -23,6 +23,7 @@ from indexer.api.server import Server
 from indexer.chains import Chain, Token, Transfer
 from indexer.chains.evidence import Proof
 from indexer.chains.families import codec, open_chain
+from indexer.chains.turn import Turn
 from indexer.installation import Installation
 from indexer.model import Refused, Unavailable
 from indexer.network import Network
@@ -51,8 +52,9 @@ class Engine:
         self._roles = roles
         self._holder = uuid4()
         chosen = settings.networks if networks is None else networks
+        turn = Turn()
         self.networks = {
-            name: Network(name, network, open_chain(name, network), installation.pool)
+            name: Network(name, network, open_chain(name, network), installation.pool, turn)
             for name, network in chosen.items()
         }
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()

@@ -16,7 +16,7 @@ moved the cursor or changed what is watched meanwhile.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic
@@ -29,6 +29,7 @@ from indexer import balances, coverage, cursors, ledger
 from indexer.ancestry import common_ancestor, work_above
 from indexer.booking import Booking, Found
 from indexer.chains import Block, Chain, Header
+from indexer.chains.turn import Turn
 from indexer.cursors import Cursor, Stale
 from indexer.finality import Finality
 from indexer.meter import Meter
@@ -80,8 +81,15 @@ class Follower:
     """The one writer of a network's chain in this process."""
 
     def __init__(
-        self, network: str, rules: Rules, chain: Chain, pool: asyncpg.Pool, watch: WatchSet
+        self,
+        network: str,
+        rules: Rules,
+        chain: Chain,
+        pool: asyncpg.Pool,
+        watch: WatchSet,
+        turn: Turn | None = None,
     ) -> None:
+        """`turn`: what others in this process wait for before they read the past."""
         self.network = network
         self.head: int | None = None
         self.lag: int | None = None  # blocks between our cursor and the head, as last seen
@@ -91,6 +99,7 @@ class Follower:
         self._chain = chain
         self._pool = pool
         self._watch = watch
+        self._turn = turn or Turn()
         self._pipeline: AsyncGenerator[Block, None] | None = None
         self._finality = Finality(network, rules, chain, pool)
         self._meter = Meter(network)
@@ -101,6 +110,11 @@ class Follower:
         Raises Unavailable (the node), Stale (somebody else moved the cursor: just step
         again) and the database's own failures; the cursor stands where it stood.
         """
+        at_the_tip = self.lag is not None and self.lag <= BEHIND_BLOCKS
+        with self._turn.taken() if at_the_tip else nullcontext():
+            return await self._take_step()
+
+    async def _take_step(self) -> Outcome:
         async with self._pool.acquire() as connection:
             self.activating = await self._activate(connection)
             cursor = await cursors.read(connection, self.network)

@@ -15,6 +15,7 @@ import structlog
 from indexer import config, origin
 from indexer.chains import Chain
 from indexer.chains.metrics import kind
+from indexer.chains.turn import Turn, give_way_to
 from indexer.cursors import Stale
 from indexer.database import unavailable_database
 from indexer.follower import BEHIND_BLOCKS, Follower, Outcome
@@ -39,14 +40,21 @@ class Network:
     """A configured network over its chain and the database."""
 
     def __init__(
-        self, network: str, settings: config.Network, chain: Chain, pool: asyncpg.Pool
+        self,
+        network: str,
+        settings: config.Network,
+        chain: Chain,
+        pool: asyncpg.Pool,
+        turn: Turn | None = None,
     ) -> None:
+        """`turn`: one for all networks of a process, whose followers go before its scans."""
         self.id = network
         self.chain = chain
         self.state = NetworkState.STARTING
         self.reason: str | None = None
         self._settings = settings
         self._pool = pool
+        self._turn = turn or Turn()
         self._watch = WatchSet(network, settings.reorg_window)
         self._holder: UUID | None = None  # who we are, once we want to lead
         self._leads: bool | None = None  # None: not known yet
@@ -77,7 +85,9 @@ class Network:
         """Follow the chain while this process holds the network's lease."""
         lease = Lease(self._pool, f"{FOLLOW}{self.id}", holder)
         self._holder = holder
-        follower = Follower(self.id, self._settings, self.chain, self._pool, self._watch)
+        follower = Follower(
+            self.id, self._settings, self.chain, self._pool, self._watch, self._turn
+        )
         hints = Hints()
 
         async def step() -> float:
@@ -110,6 +120,7 @@ class Network:
 
     async def scan(self, stop: asyncio.Event, holder: UUID) -> None:
         """Work off open scans, shared with all processes that do."""
+        give_way_to(self._turn)
         claims = Claims(self.id, holder)
         scanner = Scanner(self.id, self._settings, self.chain, self._pool, self._watch, claims)
 

@@ -18,8 +18,10 @@ import structlog
 from indexer import scan_reading
 from indexer.booking import COVERED, Terms
 from indexer.chains import Chain
+from indexer.chains.turn import give_way
+from indexer.cursors import Stale
 from indexer.model import Unavailable
-from indexer.scan_booking import Ground, PastBooking, Rules, survey
+from indexer.scan_booking import Booked, Ground, PastBooking, Rules, survey
 from indexer.scan_claims import Claim, Claims, mark_read
 from indexer.scan_reading import Reading
 from indexer.scan_stride import Stride
@@ -72,23 +74,21 @@ class Scanner:
             await self._work_off(ground, claim)
         return True
 
-    async def _work_off(self, ground: Ground, claim: Claim) -> None:
+    async def _work_off(self, seen: Ground, claim: Claim) -> None:
         async with self._pool.acquire() as connection:
             # After the scans were read: whatever they are for is in the watch set by now.
             await self._watch.refresh(connection)
         began = monotonic()
         try:
             reading = await self._read(claim.first, claim.last)
-            await self._booking.confirm(ground, reading)
         except Unavailable:
             self._stride.failed()
             raise
         self._stride.took(claim.last - claim.first + 1, monotonic() - began)
         deposits = events = 0
         for part in reading.parts(BOOKED_AT_ONCE):
-            async with self._pool.acquire() as connection, connection.transaction():
-                booked = await self._booking.book(connection, ground, part, self._terms)
-                await mark_read(connection, claim.scans, part.first, part.last, booked.deposits)
+            await give_way()
+            booked = await self._book(seen, claim, part)
             deposits, events = deposits + booked.deposits, events + booked.events
         log.info(
             "scanned",
@@ -98,3 +98,18 @@ class Scanner:
             deposits=deposits,
             events=events,
         )
+
+    async def _book(self, seen: Ground, claim: Claim, part: Reading) -> Booked:
+        """Book on the ground as it is by now: the stored headers moved on while blocks were read.
+
+        A rewind is another matter: what was read may lie above the cursor.
+        """
+        async with self._pool.acquire() as connection:
+            ground = await survey(connection, self.network)
+        if ground is None or ground.cursor.rewinds != seen.cursor.rewinds:
+            raise Stale(f"{self.network}: the chain was rewound under a scan")
+        await self._booking.confirm(ground, part)
+        async with self._pool.acquire() as connection, connection.transaction():
+            booked = await self._booking.book(connection, ground, part, self._terms)
+            await mark_read(connection, claim.scans, part.first, part.last, booked.deposits)
+        return booked

@@ -13,6 +13,7 @@ from indexer import cursors, feed, ledger, origin
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
+from indexer.scan_booking import PastBooking
 from tests.followed import World
 from tests.scripted import ADDRESSES, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
@@ -127,7 +128,7 @@ async def test_a_rewind_under_a_scan_makes_it_read_again(
 
 
 async def test_the_lowest_header_moves_while_a_scan_reads(pool: asyncpg.Pool) -> None:
-    """Blocks that were to be held by their headers are not taken on trust without them."""
+    """It must not read for ever where blocks come faster than it reads."""
     world = await World.begin(pool)
     await advance(world, 8)
     await world.register("alice", ALICE, from_block=1)
@@ -142,6 +143,27 @@ async def test_the_lowest_header_moves_while_a_scan_reads(pool: asyncpg.Pool) ->
         await advance(world, 5)
 
     world.chain.blocks = moving  # type: ignore[method-assign]
+    assert await world.scanner.step()
+    assert await pool.fetchval("select state from scan") == "done"
+
+
+async def test_the_lowest_header_moves_right_before_blocks_are_booked(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that were to be held by their headers are not taken on trust without them."""
+    world = await World.begin(pool)
+    await advance(world, 8)
+    await world.register("alice", ALICE, from_block=1)
+    await world.step()
+    await shorten(pool, 2)
+    confirm = PastBooking.confirm
+
+    async def moving(*args: Any) -> None:
+        monkeypatch.undo()
+        await confirm(*args)
+        await advance(world, 5)
+
+    monkeypatch.setattr(PastBooking, "confirm", moving)
     with pytest.raises(Stale, match="moved"):
         await world.scanner.step()
     assert await world.scanner.step()

@@ -11,7 +11,6 @@ reorganises between two calls can't give half of each (P57, P122). What each set
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
@@ -43,6 +42,7 @@ from indexer.chains.evm_wire import (
 from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.rpc import Endpoint
 from indexer.chains.transfer_event import TRANSFER_TOPIC
+from indexer.chains.turn import give_way
 
 # Providers cut answers off at round counts: an answer of just so many logs may be incomplete (P58).
 ROUND_COUNT: Final = 1000
@@ -107,7 +107,7 @@ class Fetcher:
             with PROVE_SECONDS.labels(endpoint.network).time():
                 content = self._content(block.value, of_block.value, trace)
             proved.append(Block(_place(endpoint, block.value), content, size))
-            await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
+            await give_way()  # proofs keep a core busy
         return proved
 
     async def _traces(

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from indexer.chains import Block
+from indexer.chains.turn import give_way
 from indexer.model import Unavailable
 
 REQUESTS: Final = 4  # under way at once
@@ -85,6 +86,7 @@ def _has_room(under_way: deque[tuple[asyncio.Task[list[Block]], float]], pace: P
 
 
 async def _measured(first: int, last: int, fetch: Fetch, pace: Pace) -> list[Block]:
+    await give_way()
     started = time.monotonic()
     try:
         blocks = await fetch(first, last)

@@ -20,6 +20,7 @@ from indexer.chains.tron_execution import executions_of
 from indexer.chains.tron_node import TronNode
 from indexer.chains.tron_proof import prove, prove_header
 from indexer.chains.tron_wire import WireBlock, WireInfo, sized
+from indexer.chains.turn import give_way
 
 REQUESTS: Final = 4  # under way at once, for one range
 REPEATS: Final = 3  # of a range whose blocks changed while its infos were asked
@@ -75,7 +76,7 @@ class Fetcher:
             with PROVE_SECONDS.labels(endpoint.network).time():
                 content = _content(endpoint, block, of_block.value)
             blocks.append(Block(header, content, share + of_block.size))
-            await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
+            await give_way()  # proofs keep a core busy
         return blocks
 
 
