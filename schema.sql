@@ -4,6 +4,10 @@
 --
 -- Amounts are whole base units in numeric(78,0), which rounds fractions *silently*: the code hands
 -- over nothing but ints. Hashes and address keys are raw bytes. Time comes from clock(), never now().
+--
+-- Tables that grow to millions are vacuumed when a twentieth of their rows is dead or new, analyzed
+-- at a fiftieth: the defaults wait for two million, and for one. Rows that are updated all the time
+-- in what no index knows have room beside them (fillfactor), so that no index is written to.
 
 -- step 1
 
@@ -28,7 +32,7 @@ create table account (
     forgotten   bigint not null default 0,  -- positions up to it are no longer kept
     created_at  timestamptz not null default clock(),
     check (forgotten between 0 and position)
-);
+) with (fillfactor = 70);
 
 create type key_scope as enum ('read', 'write', 'admin');
 
@@ -197,7 +201,8 @@ create table watched_address (
     unique (network, address, account),
     check ((state = 'pending') = (active_from is null and removed_from is null)),
     check ((state = 'removed') = (removed_from is not null))
-);
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05,
+        autovacuum_analyze_scale_factor = 0.02);
 create index on watched_address (network) where state = 'pending';
 create index on watched_address (network, changed_version);
 create index on watched_address (created_at desc, id desc) where state <> 'removed';
@@ -347,7 +352,8 @@ create table deposit (
     check ((first_reason is not null) = (first_state in ('held', 'ignored'))),
     check (not (unplaced and state = 'orphaned')),
     check (sequence >= 0 and (sequence > 0 or state = 'ignored' or previous = 'ignored'))
-);
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05,
+        autovacuum_analyze_scale_factor = 0.02);
 
 -- What the chain moves on, by its height.
 create index on deposit (network, confirm_at) where state = 'detected';
@@ -384,6 +390,21 @@ create table deposit_count (
     primary key (network, state)
 ) with (fillfactor = 50);
 
+-- Nothing of ours deletes a deposit. Where somebody did by hand, the sums must not count it twice
+-- once a scan has put it back.
+create function uncount_deposit() returns trigger language plpgsql as $$
+begin
+    update total
+       set detected = detected - case when old.state = 'detected' then old.units else 0 end,
+           held = held - case when old.state = 'held' then old.units else 0 end,
+           confirmed = confirmed
+                       - case when old.state in ('confirmed', 'finalized') then old.units else 0 end
+     where account = old.account and coin = old.coin;
+    return null;
+end $$;
+create trigger uncount_deposit after delete on deposit
+    for each row execute function uncount_deposit();
+
 -- Outputs to watched addresses of kinds whose spending reveals no address (UTXO: P2TR, P2PK), so that
 -- an account's own inputs are known when they come. Written with the block's transfers.
 create table seen_output (
@@ -411,7 +432,8 @@ create table event (
     unique (deposit, sequence),
     check ((deposit is null) = (sequence is null)),
     check ((deposit is null) = (position is null))
-);
+) with (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.05,
+        autovacuum_analyze_scale_factor = 0.02);
 create index on event (account, created_at);
 
 -- ---------------------------------------------------------------------------- callbacks
