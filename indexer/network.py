@@ -196,7 +196,8 @@ class Network:
             NetworkState.CATCHING_UP if behind > BEHIND_BLOCKS else NetworkState.FOLLOWING,
         )
         blocked = state in (NetworkState.FORKED, NetworkState.HALTED)
-        await self._say(state, follower.reason if blocked else None, follower.head)
+        reason = follower.reason if blocked else self.chain.disagreement
+        await self._say(state, reason, follower.head)
 
     async def _declare(self) -> None:
         await self._pool.execute(

@@ -32,6 +32,7 @@ class RecordedChain:
         self._decoder = open_chain(settings.id, self._settings)
         self.codec: Codec = self._decoder.codec
         self.unproved_blocks = 0
+        self.disagreement: str | None = None  # there is one source
 
     async def connect(self) -> str:
         return self._about.identity

@@ -91,6 +91,7 @@ class ScriptedChain:
     fetched: list[int] = field(default_factory=list)
     codec: Codec = field(default_factory=HexCodec)
     unproved_blocks: int = 0
+    disagreement: str | None = None
     hint: Callable[[], None] = lambda: None  # the script's, once somebody listens
     agrees: Callable[[Holding], bool | None] = lambda _: True  # whether a balance does
     balances: list[Holding] = field(default_factory=list)  # that were asked for

@@ -8,11 +8,15 @@ import pytest
 
 from indexer.chains.failover import (
     EXCLUDED_SECONDS,
+    FADE_SECONDS,
     FAILURES,
     FORGIVE_SECONDS,
     RETURN_SECONDS,
+    Disagreeing,
     Endpoints,
+    Fault,
     Health,
+    Lagging,
 )
 from indexer.chains.rpc import Endpoint
 from indexer.model import Refused, Unavailable
@@ -184,6 +188,60 @@ async def test_the_others_are_asked_at_once(world: World) -> None:
     assert [endpoint for endpoint, _ in outcomes] == [B, C]
     assert outcomes[0][1] is B
     assert isinstance(outcomes[1][1], Unavailable)
+
+
+async def test_the_best_of_the_others_is_followed_next(world: World) -> None:
+    await world.endpoints.check_all()
+    world.endpoints.blame(B, Disagreeing(f"{B.name} names other blocks"))
+    world.broken = {A}
+    await failing(world.follow, FAILURES - 1)
+    assert await world.follow() is C
+
+
+async def test_faults_fade(world: World) -> None:
+    await world.endpoints.check_all()
+    world.endpoints.blame(B, Disagreeing(f"{B.name} names other blocks"))
+    world.now += 5 * FADE_SECONDS
+    world.endpoints.blame(C, Unavailable(f"{C.name} failed"))
+    world.broken = {A}
+    await failing(world.follow, FAILURES - 1)
+    assert await world.follow() is B
+
+
+async def test_who_fails_again_and_again_is_returned_to_later(world: World) -> None:
+    away = []
+    for _ in range(3):
+        assert await world.follow() is A
+        world.broken = {A}
+        await failing(world.follow, FAILURES - 1)
+        assert await world.follow() is not A
+        world.broken, left = set(), world.now
+        while await world.follow() is not A:
+            world.now += 1
+        away.append(world.now - left)
+    assert away == sorted(away)
+    assert away[-1] > away[0]
+
+
+async def test_each_fault_is_counted_by_its_kind(world: World) -> None:
+    await world.follow()
+    world.endpoints.blame(B, Disagreeing(f"{B.name} names other blocks"))
+    world.endpoints.blame(B, Lagging(f"{B.name} is 11 blocks behind"))
+    world.endpoints.blame(C, Unavailable("stands alone"))
+    first, second, third = (health.faults for health in world.endpoints.health())
+    assert first == {}
+    assert second == {Fault.DISAGREEMENT: 1, Fault.LAG: 1}
+    assert third == {Fault.ERROR: 1}
+
+
+async def test_who_disagrees_is_named_until_it_is_forgiven(world: World) -> None:
+    await world.endpoints.check_all()
+    problem = f"{B.name} names other blocks"
+    world.endpoints.blame(B, Disagreeing(problem))
+    assert world.endpoints.disagreement == problem
+    world.now += FORGIVE_SECONDS
+    await world.endpoints.at_all(world.work)
+    assert world.endpoints.disagreement is None
 
 
 async def test_blame_counts_as_failure(world: World) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from indexer import config, coverage
+from indexer import config, coverage, status
 from indexer.chains import Header
 from indexer.lease import FOLLOW, Lease
 from indexer.model import Refused, Unavailable
@@ -128,6 +128,21 @@ async def test_it_follows_says_so_and_comes_back_after_failures(pool: asyncpg.Po
     await following
     assert await pool.fetchval("select height from cursor") == len(chain.view) - 1
     assert await pool.fetchval("select count(*) from lease") == 0
+
+
+async def test_endpoints_that_disagree_are_named_while_it_follows(pool: asyncpg.Pool) -> None:
+    chain, stop = ScriptedChain(), asyncio.Event()
+    network = Network("net", settings(), chain, pool)
+    await network.open(stop)
+    following = asyncio.create_task(network.follow(stop, ME))
+    chain.disagreement = "http://b:1 names other blocks than the others"
+    await until(lambda: network.reason == chain.disagreement)
+    [standing] = await status.networks(pool)
+    assert (standing["state"], standing["reason"]) == ("following", chain.disagreement)
+    chain.disagreement = None
+    await until(lambda: network.reason is None)
+    stop.set()
+    await following
 
 
 async def test_a_standby_waits_for_the_lease_and_takes_over(pool: asyncpg.Pool) -> None:

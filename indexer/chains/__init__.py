@@ -138,6 +138,11 @@ class Chain(Protocol):
 
     async def close(self) -> None: ...
 
+    @property
+    def disagreement(self) -> str | None:
+        """Which endpoints name other blocks than the others, lately: a sentence for operators."""
+        ...
+
     async def listen(self, hint: Callable[[], None]) -> None:
         """Call `hint` when a node says by itself that it has a new block, until cancelled.
 

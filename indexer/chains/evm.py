@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -32,17 +31,15 @@ from indexer.chains.evm_named import blocks_of
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_sighting import find
 from indexer.chains.evm_wire import quantity, sized
-from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode
+from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
-LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to follow or to return to
-COMPARE_SECONDS: Final = 15.0  # between two looks at the others' heads
-COMPARE_PATIENCE_SECONDS: Final = 2.0  # for their answers: the followed head must not wait for them
 CALL_DEPTH: Final = 1024  # the EVM's limit; each call nests two levels of JSON
 DECODER_DEPTH: Final = 4 * CALL_DEPTH
 
@@ -112,8 +109,7 @@ class EvmChain:
         )
         self._pace = Pace()
         self._genesis: str | None = None  # of the first endpoint that passed its check
-        self._best_head = 0
-        self._compare_at = 0.0
+        self._lookout = Lookout(self._endpoints, self._head, self._header, self._transport.clock)
         self._unproved: dict[str, set[str]] = {}  # by endpoint: last blocks that do not prove
         if settings.native == "traces":
             # A transaction may nest its calls as deep as the EVM allows; JSON decoders count depth.
@@ -134,11 +130,16 @@ class EvmChain:
         return f"evm:{self._settings.chain_id}:{self._genesis}"
 
     async def close(self) -> None:
+        await self._lookout.close()
         await self._transport.close()
 
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
+
+    @property
+    def disagreement(self) -> str | None:
+        return self._endpoints.disagreement
 
     async def listen(self, hint: Callable[[], None]) -> None:
         told = [
@@ -151,10 +152,7 @@ class EvmChain:
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)
-        self._best_head = max(self._best_head, tip.height)
-        if len(self._settings.endpoints) > 1 and self._transport.clock() >= self._compare_at:
-            self._compare_at = self._transport.clock() + COMPARE_SECONDS
-            await self._compare(tip)
+        self._lookout.see(tip)
         return tip
 
     async def finalized(self) -> Header | None:
@@ -230,19 +228,8 @@ class EvmChain:
             raise EndpointFailed(f"{endpoint.name} serves chain {chain_id} now")
         return self._fetcher.header(endpoint, wire)
 
-    async def _compare(self, tip: Header) -> None:
-        """Leave an endpoint that answers well and stands still while others go on (P61)."""
-        followed = self._endpoints.followed
-        try:
-            async with asyncio.timeout(COMPARE_PATIENCE_SECONDS):
-                outcomes = await self._endpoints.at_others(followed, self._head)
-        except TimeoutError:
-            return
-        best = max((o.height for _, o in outcomes if isinstance(o, Header)), default=0)
-        self._best_head = max(self._best_head, best)
-        if best > tip.height + LAG_BLOCKS:
-            behind = f"{followed.name} is {best - tip.height} blocks behind"
-            self._endpoints.leave(followed, EndpointFailed(behind))
+    async def _header(self, endpoint: Endpoint, height: int) -> Header | None:
+        return (await self._headers(endpoint, [height]))[0]
 
     async def _headers(self, endpoint: Endpoint, heights: Sequence[int]) -> list[Header | None]:
         answers = await self._node.headers(endpoint, list(heights))
@@ -310,8 +297,8 @@ class EvmChain:
         self._genesis = self.codec.format_hash(sized(genesis, 32))
 
     async def _check_service(self, endpoint: Endpoint, tip: int) -> None:
-        if tip < self._best_head - LAG_BLOCKS:
-            raise EndpointFailed(f"{endpoint.name} is {self._best_head - tip} blocks behind")
+        if (behind := self._lookout.best_head - tip) > LAG_BLOCKS:
+            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
         span = Span(max(0, tip - PROVED_BLOCKS + 1), tip)
         try:
             await self._fetcher.fetch(endpoint, span, settled=-1)

@@ -1,14 +1,17 @@
 """Which endpoint is asked: one is followed, the others stand in for it.
 
 The first endpoint of the configuration that works is followed. After `FAILURES` failures in short
-order the next one is, and the first again once it passes its check. Every endpoint is checked
-before its first use and after such a series, because what answers at a URL may have changed (P39).
+order the best of the others is, by the faults that each showed, which fade; and the first again
+once it passes its check and the most of its faults has faded. Every endpoint is checked before its
+first use and after such a series, because what answers at a URL may have changed (P39).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -26,10 +29,38 @@ FAILURES: Final = 3  # before another endpoint is followed
 FORGIVE_SECONDS: Final = 30.0
 RETURN_SECONDS: Final = 15.0  # between two looks whether a preferred endpoint works again
 EXCLUDED_SECONDS: Final = 15.0  # before an endpoint that failed its check is checked again
+FADE_SECONDS: Final = 15.0  # in which a fault counts for half of what it did
+RETURN_FAULTS: Final = FAILURES / 2  # faded ones, with which a preferred endpoint is followed again
 
 T = TypeVar("T")
 
 log = structlog.get_logger()
+
+
+class Lagging(EndpointFailed):
+    """It stands still, or falls behind, while others go on."""
+
+
+class Disagreeing(EndpointFailed):
+    """It names other blocks than others do."""
+
+
+class Fault(StrEnum):
+    """What speaks against an endpoint."""
+
+    ERROR = "error"
+    LAG = "lag"
+    DISAGREEMENT = "disagreement"
+
+    @classmethod
+    def of(cls, failure: Unavailable) -> Fault:
+        match failure:
+            case Lagging():
+                return cls.LAG
+            case Disagreeing():
+                return cls.DISAGREEMENT
+            case _:
+                return cls.ERROR
 
 
 class Health(StrEnum):
@@ -47,6 +78,8 @@ class EndpointHealth:
     state: Health
     followed: bool
     error: str | None  # the last failure, until it is forgiven
+    faults: Mapping[Fault, int]  # since this process began
+    disagrees: bool  # by the last failure
 
 
 @dataclass(slots=True)
@@ -56,11 +89,29 @@ class _Member:
     error: str | None = None
     failures: int = 0  # not forgiven yet
     failed_at: float = 0.0
+    fault: Fault | None = None  # the last failure's
+    faults: Counter[Fault] = field(default_factory=Counter)
+    weight: float = 0.0  # of its faults, as of `failed_at`
     excluded_until: float = 0.0
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def is_in(self, state: Health) -> bool:
         return self.state is state
+
+    def forgive(self) -> None:
+        self.failures, self.error, self.fault = 0, None, None
+
+    def faded(self, now: float) -> float:
+        """What its faults weigh by now."""
+        return self.weight * math.exp2((self.failed_at - now) / FADE_SECONDS)
+
+    def mark(self, failure: Unavailable, now: float) -> None:
+        """One fault more."""
+        self.weight = self.faded(now) + 1
+        self.failures += 1
+        self.failed_at = now
+        self.fault = Fault.of(failure)
+        self.faults[self.fault] += 1
 
 
 class Endpoints:
@@ -89,11 +140,27 @@ class Endpoints:
     def followed(self) -> Endpoint:
         return self._members[self._followed].endpoint
 
+    @property
+    def several(self) -> bool:
+        return len(self._members) > 1
+
     def health(self) -> list[EndpointHealth]:
         return [
-            EndpointHealth(m.endpoint.name, m.state, at == self._followed, m.error)
+            EndpointHealth(
+                name=m.endpoint.name,
+                state=m.state,
+                followed=at == self._followed,
+                error=m.error,
+                faults=dict(m.faults),
+                disagrees=m.fault is Fault.DISAGREEMENT,
+            )
             for at, m in enumerate(self._members)
         ]
+
+    @property
+    def disagreement(self) -> str | None:
+        """Which of them name other blocks, lately; None where all agree."""
+        return "; ".join(each.error or "" for each in self.health() if each.disagrees) or None
 
     async def check_all(self) -> None:
         """Check every endpoint. None healthy: Unavailable if one may recover, else Refused."""
@@ -157,14 +224,24 @@ class Endpoints:
         self, but: Endpoint, work: Callable[[Endpoint], Awaitable[T]]
     ) -> list[tuple[Endpoint, T | Unavailable]]:
         """Do it at every endpoint but one, at once; what came of it at each."""
+        return await self._at(self._others(but), work)
 
+    async def _at(
+        self, members: Sequence[_Member], work: Callable[[Endpoint], Awaitable[T]]
+    ) -> list[tuple[Endpoint, T | Unavailable]]:
         async def outcome(member: _Member) -> tuple[Endpoint, T | Unavailable]:
             try:
                 return member.endpoint, await self._use(member, work)
             except Unavailable as error:
                 return member.endpoint, error
 
-        return await asyncio.gather(*(outcome(member) for member in self._others(but)))
+        return await asyncio.gather(*(outcome(member) for member in members))
+
+    async def at_all(
+        self, work: Callable[[Endpoint], Awaitable[T]]
+    ) -> list[tuple[Endpoint, T | Unavailable]]:
+        """The same at every endpoint."""
+        return await self._at(self._members, work)
 
     def blame(self, endpoint: Endpoint, error: Unavailable) -> None:
         """Count a failure that showed only in comparison with others."""
@@ -201,7 +278,7 @@ class Endpoints:
             self._failed(member, error)
             raise
         if self._clock() - member.failed_at >= FORGIVE_SECONDS:
-            member.failures, member.error = 0, None
+            member.forgive()
         return result
 
     async def _ready(self, member: _Member) -> None:
@@ -228,31 +305,45 @@ class Endpoints:
         except Unavailable as error:
             member.state, member.error = Health.FAILING, str(error)
             return error
-        member.failures, member.error, member.state = 0, None, Health.HEALTHY
+        member.forgive()
+        member.state = Health.HEALTHY
         return None
 
     def _failed(self, member: _Member, error: Unavailable) -> None:
         if str(error) != member.error:
             log.warning("endpoint_failed", endpoint=member.endpoint.name, reason=str(error))
         NODE_FAILURES.labels(member.endpoint.network, member.endpoint.name, kind(error)).inc()
-        member.failures += 1
-        member.failed_at = self._clock()
+        member.mark(error, self._clock())
         if member.state is not Health.EXCLUDED:
             member.error = str(error)
             if member.failures >= FAILURES:
                 member.state = Health.FAILING
         usable = member.failures < FAILURES and member.state is not Health.EXCLUDED
         if not usable and member is self._members[self._followed]:
-            self._followed = (self._followed + 1) % len(self._members)
+            self._followed = self._best()
             log.info("endpoint_followed", endpoint=self.followed.name)
             self._look_back_at = self._clock() + RETURN_SECONDS
 
+    def _best(self) -> int:
+        """Another than the followed one: not known to fail, with the least faults, preferred."""
+        now = self._clock()
+        bad = (Health.FAILING, Health.EXCLUDED)
+
+        def order(at: int) -> tuple[bool, float, int]:
+            member = self._members[at]
+            return member.state in bad, member.faded(now), at
+
+        others = [at for at in range(len(self._members)) if at != self._followed]
+        return min(others, key=order, default=self._followed)
+
     async def _look_back(self) -> None:
-        """Follow a preferred endpoint again if it passes its check now."""
+        """Follow a preferred endpoint again if it is well by now and passes its check."""
         if self._followed == 0 or self._clock() < self._look_back_at:
             return
         self._look_back_at = self._clock() + RETURN_SECONDS
         for at, member in enumerate(self._members[: self._followed]):
+            if member.faded(self._clock()) > RETURN_FAULTS:
+                continue
             async with member.checking:
                 if await self._try_check(member) is None:
                     self._followed = at

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Final
 
-from indexer.chains.failover import Endpoints
+from indexer.chains.failover import Disagreeing, Endpoints
 from indexer.chains.rpc import Endpoint
 from indexer.model import Unavailable
 
@@ -19,6 +20,9 @@ class Verdict(StrEnum):
     OTHER_CONTENT = "says another thing of what happened in it"
 
 
+CONTRADICTIONS: Final = (Verdict.ANOTHER, Verdict.OTHER_CONTENT)
+
+
 async def agree(
     endpoints: Endpoints,
     source: Endpoint,
@@ -28,8 +32,9 @@ async def agree(
 ) -> None:
     """Raise Unavailable unless `quorum` endpoints, `source` among them, say the same of `block`.
 
-    `judge` asks one of the others, and raises Unavailable where it gives no answer. If one of them
-    contradicts, the failure counts against the source: should it stand alone, another is followed.
+    `judge` asks one of the others, and raises Unavailable where it gives no answer. Who contradicts
+    so many is named and has it counted against him. Where there are too few, that counts against
+    the source: should it stand alone, another is followed.
     """
     if quorum == 1:
         return
@@ -40,12 +45,16 @@ async def agree(
         if outcome is not Verdict.SAME
     ]
     agreed = 1 + len(outcomes) - len(dissent)
+    against = [each for each, outcome in outcomes if outcome in CONTRADICTIONS]
     if agreed >= quorum:
+        for endpoint in against:
+            others = f"{agreed} others" if agreed > 1 else source.name
+            endpoints.blame(endpoint, Disagreeing(f"{endpoint.name} contradicts {others}"))
         return
-    error = Unavailable(
+    error = Disagreeing(
         f"{agreed} of the {quorum} endpoints needed name {block} as {source.name} does: "
         f"{'; '.join(dissent)}"
     )
-    if any(outcome in (Verdict.ANOTHER, Verdict.OTHER_CONTENT) for _, outcome in outcomes):
+    if against:
         endpoints.blame(source, error)
     raise error

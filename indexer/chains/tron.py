@@ -12,7 +12,8 @@ import structlog
 from indexer.chains import Block, Codec, Header, Holding, Sighting, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
 from indexer.chains.evidence import Proof
-from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
+from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.metrics import UNPROVED
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
@@ -27,7 +28,6 @@ from indexer.chains.tron_token import read_token
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
-LAG_BLOCKS: Final = 10  # behind the best head seen: no endpoint to return to
 SECOND_OPINION: Final = 2  # endpoints that must have a block whose root JSON can't rebuild
 # Of mainnet's calls, more than one in ten make internal transactions: so many in a row without any
 # come from a node that doesn't keep them.
@@ -82,7 +82,7 @@ class TronChain:
         self._pace = Pace()
         self._genesis: bytes | None = None  # of the first endpoint that passed at first connect
         self._named: dict[str, bytes] = {}  # by endpoint: the genesis that it has
-        self._best_head = 0
+        self._lookout = Lookout(self._endpoints, self._head, self._header, self._transport.clock)
         self._calls: Counter[str] = Counter()  # by endpoint: in a row without a nested one
 
     async def connect(self) -> str:
@@ -94,21 +94,23 @@ class TronChain:
         return f"tron:{self.codec.format_hash(self._genesis)}"
 
     async def close(self) -> None:
+        await self._lookout.close()
         await self._transport.close()
 
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
 
+    @property
+    def disagreement(self) -> str | None:
+        return self._endpoints.disagreement
+
     async def listen(self, hint: Callable[[], None]) -> None:
         """No endpoint tells of blocks by itself."""
 
     async def tip(self) -> Header:
-        async def ask(endpoint: Endpoint) -> Header:
-            return header_of(endpoint, await self._node.head(endpoint))
-
-        tip = await self._endpoints.at_followed(ask)
-        self._best_head = max(self._best_head, tip.height)
+        tip = await self._endpoints.at_followed(self._head)
+        self._lookout.see(tip)
         return tip
 
     async def finalized(self) -> Header | None:
@@ -158,6 +160,12 @@ class TronChain:
             return await self._endpoints.at_followed(lambda e: self._node.read(e, path, question))
 
         return await read_token(ask, asset, self.codec.format_asset(asset))
+
+    async def _head(self, endpoint: Endpoint) -> Header:
+        return header_of(endpoint, await self._node.head(endpoint))
+
+    async def _header(self, endpoint: Endpoint, height: int) -> Header | None:
+        return (await self._fetcher.headers(endpoint, [height]))[0]
 
     # ---------------------------------------------------------------- agreement
 
@@ -232,8 +240,8 @@ class TronChain:
                 f"{endpoint.name} serves another chain: its block 0 is {genesis.blockID[:64]}"
             )
         tip = newest.data.number
-        if tip < self._best_head - LAG_BLOCKS:
-            raise EndpointFailed(f"{endpoint.name} is {self._best_head - tip} blocks behind")
+        if (behind := self._lookout.best_head - tip) > LAG_BLOCKS:
+            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
         await self._fetcher.fetch(endpoint, max(0, tip - PROVED_BLOCKS + 1), tip)
         if self._settings.finality == "network":
             await self._check_finality(endpoint)

@@ -21,7 +21,8 @@ from indexer.chains import (
     utxo_hints,
 )
 from indexer.chains.evidence import Proof
-from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
+from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.jsonrpc import JsonRpc
 from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.pipeline import Pace, in_order
@@ -41,7 +42,6 @@ from indexer.chains.utxo_wire import Malformed
 from indexer.model import Refused
 
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
-LAG_BLOCKS: Final = 10  # behind the best head seen, or behind its own headers
 
 log = structlog.get_logger()
 
@@ -89,7 +89,7 @@ class UtxoChain:
         )
         self._pace = Pace()
         self._genesis: bytes | None = None  # of the first endpoint that passed its check
-        self._best_head = 0
+        self._lookout = Lookout(self._endpoints, self._head, self._header_at, self._transport.clock)
 
     async def connect(self) -> str:
         await self._endpoints.check_all()
@@ -97,11 +97,16 @@ class UtxoChain:
         return f"utxo:{self._settings.coin}:{genesis}"
 
     async def close(self) -> None:
+        await self._lookout.close()
         await self._transport.close()
 
     def endpoints(self) -> list[EndpointHealth]:
         """How each endpoint does, for operators."""
         return self._endpoints.health()
+
+    @property
+    def disagreement(self) -> str | None:
+        return self._endpoints.disagreement
 
     async def listen(self, hint: Callable[[], None]) -> None:
         publishers = [each.zmq for each in self._settings.endpoints if each.zmq is not None]
@@ -109,15 +114,8 @@ class UtxoChain:
             await utxo_hints.listen(publishers, hint)
 
     async def tip(self) -> Header:
-        async def ask(endpoint: Endpoint) -> Header:
-            newest, genesis = await self._node.best(endpoint)
-            if genesis != self._genesis:
-                raise EndpointFailed(f"{endpoint.name} serves another chain now")
-            raw, place = await self._node.place(endpoint, newest)
-            return self._header(endpoint, place.height, newest, raw)
-
-        tip = await self._endpoints.at_followed(ask)
-        self._best_head = max(self._best_head, tip.height)
+        tip = await self._endpoints.at_followed(self._head)
+        self._lookout.see(tip)
         return tip
 
     async def finalized(self) -> Header | None:
@@ -233,6 +231,16 @@ class UtxoChain:
         name = f"block {last.height}"
         await agree(self._endpoints, source, self._settings.quorum, name, judge)
 
+    async def _head(self, endpoint: Endpoint) -> Header:
+        newest, genesis = await self._node.best(endpoint)
+        if genesis != self._genesis:
+            raise EndpointFailed(f"{endpoint.name} serves another chain now")
+        raw, place = await self._node.place(endpoint, newest)
+        return self._header(endpoint, place.height, newest, raw)
+
+    async def _header_at(self, endpoint: Endpoint, height: int) -> Header | None:
+        return (await self._headers(endpoint, [height]))[0]
+
     # ---------------------------------------------------------------- checks
 
     async def _check(self, endpoint: Endpoint) -> None:
@@ -276,9 +284,9 @@ class UtxoChain:
             raise EndpointFailed(
                 f"{endpoint.name} is still downloading the chain ({facts.blocks} blocks so far)"
             )
-        behind = max(self._best_head, facts.headers) - facts.blocks
+        behind = max(self._lookout.best_head, facts.headers) - facts.blocks
         if behind > LAG_BLOCKS:
-            raise EndpointFailed(f"{endpoint.name} is {behind} blocks behind")
+            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
         if facts.pruned_to > max(0, facts.blocks - self._settings.reorg_window):
             raise Refused(
                 f"{endpoint.name} keeps no block below {facts.pruned_to}; reorg_window = "
