@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import time
+import timeit
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from indexer.chains.metrics import FETCH_SECONDS, PROVE_SECONDS
 from indexer.devnet.evm_chain import SimulatedChain
 from indexer.meter import Meter
 from tests.harness.engine import Engine, engine
@@ -35,8 +38,7 @@ async def node() -> AsyncIterator[Node]:
         yield node
 
 
-@pytest.fixture
-async def running(tmp_path: Path, dsn: str, node: Node) -> AsyncIterator[Engine]:
+def network(node: Node, **more: Any) -> dict[str, dict[str, Any]]:
     table = {
         "family": "evm",
         "chain_id": node.chain.chain_id,
@@ -45,7 +47,12 @@ async def running(tmp_path: Path, dsn: str, node: Node) -> AsyncIterator[Engine]
         "poll_interval": 0.05,
         "reorg_window": 8,
     }
-    async with engine(tmp_path, dsn, {"metered": table}) as made:
+    return {"metered": {**table, **more}}
+
+
+@pytest.fixture
+async def running(tmp_path: Path, dsn: str, node: Node) -> AsyncIterator[Engine]:
+    async with engine(tmp_path, dsn, network(node)) as made:
         yield made
 
 
@@ -128,6 +135,33 @@ async def test_a_node_s_health_failures_and_repeated_requests_are_told(
     assert after["depositd_network_failures_total", "endpoint_failed"] >= 1
 
 
+async def test_an_engine_whose_tip_stands_still_is_not_ready_until_it_rises(
+    tmp_path: Path, dsn: str, node: Node
+) -> None:
+    async with (
+        engine(tmp_path, dsn, network(node, tip_alarm=1.0)) as made,
+        aiohttp.ClientSession() as session,
+    ):
+
+        async def says(path: str, status: int) -> Any:
+            async with session.get(made.base + path) as response:
+                return await response.json() if response.status == status else None
+
+        async def late() -> bool:
+            return await says("/readyz", 503) is not None
+
+        await until(late, 20)
+        for told in (await says("/readyz", 503))["details"], (await says("/healthz", 200))["late"]:
+            [reason] = told
+            assert reason.startswith("network metered: no new head for ")
+        node.chain.mine()
+
+        async def ready() -> bool:
+            return await says("/readyz", 200) is not None
+
+        await until(ready, 20)
+
+
 async def test_a_running_engine_tells_every_metric_that_docker_names(running: Engine) -> None:
     kinds, _ = await scraped(running)
     assert {family(name) for name in told()} <= kinds.keys()
@@ -167,3 +201,20 @@ def test_latency_is_counted_from_the_first_sight_of_the_head_and_at_the_head_alo
     assert latency("count") == 0
     meter.applied(2, 0, 10)
     assert (latency("count"), latency("sum")) == (1, 3.0)
+
+
+def test_what_a_block_s_numbers_cost_is_a_hundredth_of_the_cheapest_block() -> None:
+    """CPU time; blocks took 3 ms at least (tests/bench/RESULTS.md)."""
+    meter = Meter("cost")
+
+    def tell_of_a_block() -> None:
+        meter.sees(10)
+        for _ in range(2):
+            with FETCH_SECONDS.labels("cost", "http://127.0.0.1:8545").time():
+                pass
+        with PROVE_SECONDS.labels("cost").time(), meter.decoding(), meter.committing():
+            pass
+        meter.applied(1, 5, 10)
+
+    took = timeit.repeat(tell_of_a_block, number=200, repeat=20, timer=time.process_time)
+    assert min(took) / 200 < 30e-6
