@@ -17,6 +17,8 @@ import asyncpg
 from indexer.chains import Header
 from indexer.model import Moment
 
+MAX_HEIGHT: Final = 2**63 - 1  # that a bigint holds
+
 
 class Stale(Exception):
     """Somebody else moved the cursor, the watch version or a row: load again and decide again."""
@@ -145,16 +147,22 @@ async def store_headers(
         [h.source for h in headers],
         [h.work for h in headers],
     )
-    await connection.execute(
-        "delete from block where network = $1 and height < $2", network, keep_from
-    )
+    await connection.execute(_DROP, network, 0, keep_from - 1)
 
 
 async def drop_headers_above(connection: asyncpg.Connection, network: str, height: int) -> None:
     """Waits for scans that hold one of them, so that they and a swap never cross."""
-    await connection.execute(
-        "delete from block where network = $1 and height > $2", network, height
+    await connection.execute(_DROP, network, height + 1, MAX_HEIGHT)
+
+
+# By rising height, as scans hold them: in any other order the two could wait for each other.
+_DROP: Final = """
+    with going as materialized (
+        select height from block where network = $1 and height between $2 and $3
+         order by height for update
     )
+    delete from block b using going where b.network = $1 and b.height = going.height
+"""
 
 
 async def header_at(

@@ -1,0 +1,30 @@
+"""Stored headers are locked in one order, whoever does it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from indexer import cursors
+from indexer.chains import Header
+
+
+async def test_headers_are_dropped_in_the_order_in_which_scans_hold_them(
+    pool: asyncpg.Pool,
+) -> None:
+    await pool.execute("insert into network (id, family) values ('net', 'evm')")
+    headers = [Header(n, bytes([n] * 32), bytes(32), n, "node") for n in (3, 2, 1)]
+    async with pool.acquire() as follower, pool.acquire() as scanner, pool.acquire() as other:
+        await cursors.store_headers(follower, "net", headers, 0)
+        async with scanner.transaction():
+            await cursors.hold_headers(scanner, "net", 1, 1)
+            dropping = asyncio.create_task(cursors.drop_headers_above(follower, "net", -1))
+            while not await other.fetchval(
+                "select pg_blocking_pids($1) <> '{}'", follower.get_server_pid()
+            ):
+                await asyncio.sleep(0.01)
+            async with other.transaction():  # nothing above what it waits for is taken yet
+                await other.execute("select from block where height = 3 for update nowait")
+        await dropping
+    assert await pool.fetchval("select count(*) from block") == 0
