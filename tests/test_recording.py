@@ -13,7 +13,16 @@ from indexer.database import connect_pool
 from indexer.model import Refused
 from tests.conftest import TEMPLATE, Server
 from tests.harness.contracts import contracts
-from tests.harness.past import FAMILIES, STANDING, opened, past, register_alike, site, toml
+from tests.harness.past import (
+    FAMILIES,
+    STANDING,
+    command,
+    opened,
+    past,
+    register_alike,
+    site,
+    toml,
+)
 from tests.harness.world import NETWORK, network, world
 
 STEPS: Final = 200 if os.environ.get("DEPOSITD_SOAK") else 40
@@ -58,8 +67,8 @@ async def test_a_recording_of_a_real_node_does_too(
         assert await live.node.receipt(sent)
         last = str(await live.node.height())
         blocks = (NETWORK, "--from", str(first), "--to", last)
-        code, said = await live.engine.run("record", *blocks, "-o", str(file))
-        assert (code, said.startswith(f"wrote {file}: blocks {first} to {last}")) == (0, True)
+        text = toml(dsn, {NETWORK: network(live.node.url, native="traces")})
+        await command(opened(tmp_path / "live", text), "record", *blocks, "-o", str(file))
         rows = await live.database.fetch(STANDING)
         assert {row["state"] for row in rows} == {"confirmed"}
         for number in range(2):
@@ -67,13 +76,13 @@ async def test_a_recording_of_a_real_node_does_too(
             text = toml(copy, {NETWORK: network(NOWHERE, native="traces")})
             terminal = opened(tmp_path / str(number), text)
             source = ("replay", *blocks, "--source", str(file), "--write")
-            await terminal.run(*source)
+            await command(terminal, *source)
             pool = await connect_pool(copy)
             await register_alike(live.database, pool)
-            said_of = (await terminal.run(*source, "--json", code=1)).json
-            assert said_of["written"] == len(rows)
+            said = await command(terminal, *source, "--json", code=1)
+            assert said.json["written"] == len(rows)
             assert await pool.fetch(STANDING) == rows
-            assert (await terminal.run(*source, "--json")).json["same"] == len(rows)
+            assert (await command(terminal, *source, "--json")).json["same"] == len(rows)
             await pool.close()
 
 

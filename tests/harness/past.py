@@ -106,14 +106,8 @@ class Past:
         await self.register()
 
     async def command(self, *arguments: str, code: int = 0) -> Said:
-        """A command in this process, which is faster; Refused and Unavailable are raised."""
-        out, file = io.StringIO(), str(self.terminal.folder / "depositd.toml")
-        chosen = cli.parser().parse_args([*arguments, "-c", file])
-        log.configure(quiet=True)
-        with redirect_stdout(out):
-            said = Said(await chosen.act(chosen, {}), out.getvalue(), "")
-        assert said.code == code, said
-        return said
+        """See below."""
+        return await command(self.terminal, *arguments, code=code)
 
     async def standing(self) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self.pool.fetch(STANDING)
@@ -168,6 +162,18 @@ async def site(simulation: Simulation, url: str, dsn: str, folder: Path) -> Asyn
         yield Past(simulation, read.networks[simulation.id], terminal, pool)
     finally:
         await pool.close()
+
+
+async def command(terminal: Terminal, *arguments: str, code: int = 0) -> Said:
+    """What a command says in this process, which is faster; Refused and Unavailable are raised."""
+    out = io.StringIO()
+    file = str(terminal.folder / "depositd.toml")
+    chosen = cli.parser().parse_args([*arguments, "-c", file])
+    log.configure(quiet=True)
+    with redirect_stdout(out):
+        said = Said(await chosen.act(chosen, {}), out.getvalue(), "")
+    assert said.code == code, said
+    return said
 
 
 def opened(folder: Path, text: str) -> Terminal:
