@@ -16,7 +16,17 @@ from indexer.chains.answers import NotProved
 from indexer.chains.evm_proof import prove
 from indexer.chains.evm_transaction import recover_sender
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
-from tests.bench import addresses, callbacks, catch_up, deposits, parse, tron, utxo, watchset
+from tests.bench import (
+    addresses,
+    callbacks,
+    catch_up,
+    deposits,
+    latency,
+    parse,
+    tron,
+    utxo,
+    watchset,
+)
 from tests.bench.__main__ import page, tables
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
 from tests.bench.process import Served, run_alone
@@ -41,6 +51,8 @@ SMALLEST = Sizes(
     utxo_transactions=20,
     parse_seconds=0.001,
     endpoints=(3,),
+    many=100,
+    grown=3,
 )
 
 T = TypeVar("T")
@@ -68,7 +80,10 @@ def read(recording: Recording, entry: Entry) -> tuple[WireBlock, list[WireReceip
 
 @pytest.mark.parametrize(
     "measure",
-    [each.figures for each in (catch_up, tron, utxo, deposits, callbacks, addresses, watchset)],
+    [
+        each.figures
+        for each in (catch_up, tron, utxo, deposits, callbacks, addresses, latency, watchset)
+    ],
     ids=lambda f: f.__module__,
 )
 def test_every_benchmark_finds_all_deposits_and_gives_a_figure(

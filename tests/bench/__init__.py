@@ -6,6 +6,8 @@ Absolute figures move by a third between runs and machines; the ratios are what 
     recording.py a node's answers about them, serialised once, in a file
     http.py      a minimal HTTP/1.1 server, so that the other side is never the limit
     replay.py    a node that serves a recording
+    growing.py   the same, block by block, told of over WebSocket
+    latency.py   from a block to its callbacks, through a whole engine
     process.py   servers and measured code, in processes of their own
     engine.py    the engine under measurement: fresh database, settings, watched addresses
     floor.py     the floor of catch-up

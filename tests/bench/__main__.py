@@ -14,7 +14,17 @@ from typing import Final
 
 from indexer import log
 from indexer.embedded import Embedded
-from tests.bench import addresses, callbacks, catch_up, deposits, parse, tron, utxo, watchset
+from tests.bench import (
+    addresses,
+    callbacks,
+    catch_up,
+    deposits,
+    latency,
+    parse,
+    tron,
+    utxo,
+    watchset,
+)
 from tests.bench.results import DELAY_HEADINGS, Delay, Figure, aligned, machine
 from tests.bench.suite import FULL, QUICK, SPARSE, Sizes, Suite
 
@@ -26,6 +36,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure | Delay]]]] =
     "parse": parse.figures,
     "deposits": deposits.figures,
     "callbacks": callbacks.figures,
+    "latency": latency.figures,
     "addresses": addresses.figures,
     "watchset": watchset.figures,
 }
@@ -105,6 +116,11 @@ are processes on another core. CPU and memory are the measured process's, withou
 - **commit to first byte**: from before an event's commit until its request is at the receiver,
   {callbacks.OFFERED:,} events a second committed {callbacks.OFFERED_TOGETHER} at a time for
   {sizes.offered_seconds:g} s, however the dispatcher beside fares. Aims: p50 50 ms, p99 500 ms.
+- **block to first byte**: from when the node can serve a block until the request of its
+  `deposit.detected` is at the receiver: {sizes.grown} blocks of {latency.BLOCK.transfers} ERC-20
+  Transfers, {latency.MATCHING:.0%} of them to watched addresses, one every {latency.EVERY:g} s;
+  `depositd run`, node and receiver are processes, and the node tells of blocks over WebSocket.
+  Aims: p50 100 ms, p99 500 ms.
 - **registered**: {sizes.registered:,} addresses with references through the API, every one checked;
   server and caller are one process. The COPY checks nothing.
 - **watch set**: {sizes.loaded:,} addresses of one network, loaded over one connection, then

@@ -32,6 +32,8 @@ class Sizes:
     loaded: int  # addresses, into a watch set
     rounds: int
     watched: int = 10_000  # addresses
+    many: int = 1_000_000  # addresses
+    grown: int = 60  # blocks that come one by one
     shape: Shape = MAINNET
     utxo_transactions: int = 2500  # a block
     parse_seconds: float = 1.0  # that one recorded block is read again and again
@@ -57,6 +59,8 @@ QUICK: Final = Sizes(
     registered=30_000,
     loaded=200_000,
     rounds=1,
+    many=100_000,
+    grown=15,
 )
 
 T = TypeVar("T")
@@ -74,7 +78,7 @@ class Suite:
         self.sizes = sizes
         self.alone = alone
         self._cluster = cluster
-        self._folder = folder
+        self.folder = folder
 
     def database(self) -> str:
         """A fresh one's URL."""
@@ -82,7 +86,7 @@ class Suite:
 
     def recorded(self, blocks: int, matching: float) -> Path:
         """A node's answers about so many blocks, made once a run."""
-        folder = self._folder / f"{blocks}-blocks-{matching}"
+        folder = self.folder / f"{blocks}-blocks-{matching}"
         if not folder.exists():
             folder.mkdir()
             watched, shape = self.sizes.watched, self.sizes.shape
