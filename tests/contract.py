@@ -180,7 +180,5 @@ def nameless(path: str) -> str:
     return re.sub(r"{\w+}", "{}", path)
 
 
-SCOPES: Final = {
-    nameless(f"{method} {path}"): scope
-    for scope, method, path in (line.split() for line in (ROUTES + OURS).split("\n") if line)
-}
+LINES: Final = [line.split() for line in (ROUTES + OURS).split("\n") if line]
+SCOPES: Final = {nameless(f"{method} {path}"): scope for scope, method, path in LINES}
