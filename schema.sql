@@ -390,8 +390,8 @@ create table deposit_count (
     primary key (network, state)
 ) with (fillfactor = 50);
 
--- Nothing of ours deletes a deposit. Where somebody did by hand, the sums must not count it twice
--- once a scan has put it back.
+-- Nothing of ours deletes a deposit. What somebody deleted by hand must not be counted twice once a
+-- scan has put it back.
 create function uncount_deposit() returns trigger language plpgsql as $$
 begin
     update total
@@ -400,6 +400,7 @@ begin
            confirmed = confirmed
                        - case when old.state in ('confirmed', 'finalized') then old.units else 0 end
      where account = old.account and coin = old.coin;
+    update deposit_count set count = count - 1 where network = old.network and state = old.state;
     return null;
 end $$;
 create trigger uncount_deposit after delete on deposit

@@ -18,6 +18,7 @@ from indexer.scan_request import Errand, Request, State
 from tests.followed import World
 from tests.scripted import TOKEN, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
+from tests.test_promises import check_totals
 
 ALL_TERMS = Terms(all_history=True, silent=True)
 
@@ -69,6 +70,7 @@ async def test_a_deposit_that_was_deleted_is_put_back_and_its_callbacks_are_sent
     assert (done.unread, done.deposits) == (0, 1)
     assert await pool.fetchval("select state from deposit where id = $1", lost) == "confirmed"
     assert await told(pool) == [each for each in before if each[0] in lost_events]
+    await check_totals(pool)
     again = await scan(world, request(1, 7))
     assert again.deposits == 0
     assert len(await told(pool)) == len(lost_events)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Protocol
@@ -22,12 +21,13 @@ from indexer.chains import (
 )
 from indexer.chains.evidence import Proof
 from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
-from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.jsonrpc import JsonRpc
+from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
+from indexer.chains.turn import give_way
 from indexer.chains.utxo_codec import UtxoCodec
 from indexer.chains.utxo_control import NodeFacts, ask_facts
 from indexer.chains.utxo_decode import transfers
@@ -193,7 +193,7 @@ class UtxoChain:
             with PROVE_SECONDS.labels(endpoint.network).time():
                 blocks.append(self._proved(endpoint, height, value, raw, parent))
             parent = raw[:HEADER_BYTES]
-            await asyncio.sleep(0)  # proofs keep a core busy: let others have a turn
+            await give_way()  # proofs keep a core busy
         return blocks
 
     async def _parent(self, endpoint: Endpoint, height: int, raw: bytes) -> bytes:
