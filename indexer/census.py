@@ -31,7 +31,7 @@ class NetworkCensus:
     finalized: int | None
     finalized_age: float | None
     interval: float | None  # mean seconds from block to block, by the stored headers
-    scan_blocks: int  # that open scans are still to read
+    scan_blocks: int  # that open scans are still to read; what two of them want counts twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ _NETWORKS: Final = """
            extract(epoch from clock() - final.time)::float8 as finalized_age,
            (extract(epoch from top.time - low.time) / nullif(top.height - low.height, 0))::float8
                as interval,
-           (select coalesce(sum(s.last - s.next + 1), 0)::bigint from scan s
+           (select coalesce(sum(upper(r) - lower(r)), 0)::bigint
+              from scan s cross join unnest(s.unread) r
              where s.network = n.id and s.state = 'open') as scan_blocks
       from network n
       left join cursor c on c.network = n.id

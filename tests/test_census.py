@@ -31,9 +31,12 @@ async def test_a_network_is_told_with_its_heights_and_ages(pool: asyncpg.Pool) -
     await world.step()
     await world.step()
     await pool.execute("update network set head = 4, head_at = clock() - interval '90 s'")
+    await pool.execute(
+        "insert into scan (network, first, last, unread) values ('net', 0, 9, '{[2,4), [7,10)}')"
+    )
     [network] = (await census.take(pool)).networks
     found = asdict(network)
-    assert (found["id"], found["head"], found["cursor"], found["scan_blocks"]) == ("net", 4, 2, 0)
+    assert (found["id"], found["head"], found["cursor"], found["scan_blocks"]) == ("net", 4, 2, 5)
     assert 90 <= found["head_age"] < 100
     assert 0 <= found["seen_age"] < 100
     assert found["interval"] == 1.0  # the scripted blocks are a second apart
