@@ -17,6 +17,8 @@ async def test_headers_are_dropped_in_the_order_in_which_scans_hold_them(
     headers = [Header(n, bytes([n] * 32), bytes(32), n, "node") for n in (3, 2, 1)]
     async with pool.acquire() as follower, pool.acquire() as scanner, pool.acquire() as other:
         await cursors.store_headers(follower, "net", headers, 0)
+        for way in ("indexscan", "bitmapscan"):  # what is left reads the table as it lies
+            await follower.execute(f"set enable_{way} = off")
         async with scanner.transaction():
             await cursors.hold_headers(scanner, "net", 1, 1)
             dropping = asyncio.create_task(cursors.drop_headers_above(follower, "net", -1))
