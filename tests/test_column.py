@@ -39,3 +39,20 @@ async def test_many_values_come_in_parts(pool: asyncpg.Pool) -> None:
 async def test_two_columns_are_impossible(pool: asyncpg.Pool) -> None:
     with pytest.raises(Impossible, match="COPY 2"):
         await copied(pool, "select ''::bytea, ''::bytea from generate_series(1, 2)")
+
+
+async def test_it_may_take_longer_than_a_statement_and_leaves_the_limit_as_it_was(dsn: str) -> None:
+    connection = await asyncpg.connect(
+        dsn, command_timeout=1.0, server_settings={"statement_timeout": "1s"}
+    )
+    try:
+        async with connection.transaction():
+            found: list[bytes] = []
+            slow = "select int4send(1) from pg_sleep(1.3)"
+            await copy_column(connection, slow, take=found.extend)
+            assert len(found) == 1
+            assert await connection.fetchval("show statement_timeout") == "1s"
+            with pytest.raises((asyncpg.QueryCanceledError, TimeoutError)):
+                await connection.execute(slow)
+    finally:
+        await connection.close()
