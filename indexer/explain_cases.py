@@ -24,10 +24,10 @@ class Subject:
     @property
     def read(self) -> bool:
         """Whether our chain has the transaction's block."""
-        sighting, standing, stored = self.look.sighting, self.facts.standing, self.facts.stored
+        sighting, cursor, stored = self.look.sighting, self.facts.cursor, self.facts.stored
         if sighting is None or sighting.height is None or self.look.stray:
             return False
-        if standing is None or standing.cursor is None or sighting.height > standing.cursor:
+        if cursor is None or sighting.height > cursor:
             return False
         return stored in (None, sighting.block)
 

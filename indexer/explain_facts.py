@@ -13,26 +13,15 @@ from typing import Any, Final
 
 import asyncpg
 
+from indexer import status
 from indexer.api.concealed import DELIVERY, conceal
 from indexer.api.delivery import DONE, LIVE
 from indexer.ledger import coin_from, deposit_from
 from indexer.model import Coin, Deposit
 from indexer.secret import Vault
-from indexer.status import NetworkState
+from indexer.status import Standing
 
 SENDING_SECONDS: Final = 10.0  # since a dispatcher last said that it lives
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a network does, as its follower said last."""
-
-    state: NetworkState
-    reason: str | None
-    head: int | None
-    cursor: int | None
-    finalized: int | None
-    silence: float  # seconds since it said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +87,10 @@ class Facts:
     endpoints: dict[str, int]  # how many an account has
     sending: bool  # whether a process sends callbacks
 
+    @property
+    def cursor(self) -> int | None:
+        return None if self.standing is None else self.standing["cursor"]
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -119,10 +112,11 @@ async def gather(pool: asyncpg.Pool, vault: Vault, asked: Question) -> Facts:
         heights = [d.place.height for d in deposits]
         height = asked.height if asked.height is not None else max(heights, default=-1)
         addresses = asked.recipients | {d.address for d in deposits}
+        standings = {each["network"]: each for each in await status.networks(connection)}
         block = await connection.fetchrow(_BLOCK, asked.network, height, asked.account)
         return Facts(
             now=block["now"],
-            standing=await _standing(connection, asked.network),
+            standing=standings.get(asked.network),
             lowest=block["lowest"],
             stored=block["stored"],
             scanning=block["scanning"],
@@ -150,20 +144,6 @@ async def deposits_of(
         account,
     )
     return [deposit_from(row) for row in rows]
-
-
-async def _standing(connection: asyncpg.Connection, network: str) -> Standing | None:
-    row = await connection.fetchrow(
-        """
-        select n.state, n.reason, n.head, c.height as cursor, c.finalized,
-               greatest(0, extract(epoch from clock() - n.updated_at))::float8 as silence
-          from network n left join cursor c on c.network = n.id where n.id = $1
-        """,
-        network,
-    )
-    if row is None:
-        return None
-    return Standing(**{**row, "state": NetworkState(row["state"])})
 
 
 # A scan that another account's registration alone asked for is none of an account's business.

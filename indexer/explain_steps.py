@@ -6,17 +6,14 @@ A step `passed`, or `waits` for something that may still come, or `ended` the wa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
 from indexer.chains import Sighting
 from indexer.explain_cases import Subject
-from indexer.explain_facts import Standing
 from indexer.explain_nodes import Elsewhere, Look
-from indexer.status import NetworkState
-
-SILENT_SECONDS: Final = 30.0  # a follower says every few seconds that it lives
+from indexer.status import NetworkState, Standing
 
 StepName: TypeAlias = Literal[
     "transaction",
@@ -88,15 +85,10 @@ def transaction_steps(subject: Subject, text: str, elsewhere: Elsewhere) -> Iter
 
 def hindrance(network: str, standing: Standing | None) -> tuple[str, str] | None:
     """Why a network does not go on now, and what to do; None where it does."""
-    if standing is None or standing.cursor is None:
+    if standing is None or standing["cursor"] is None:
         return f"{network} has not started yet", "run it: `depositd run`"
-    if standing.silence > SILENT_SECONDS:
-        return (
-            f"no process has followed {network} for {standing.silence:.0f} s",
-            "run one: `depositd run`",
-        )
-    why = f": {standing.reason}" if standing.reason else ""
-    match standing.state:
+    why = f": {standing['reason']}" if standing["reason"] else ""
+    match standing["state"]:
         case NetworkState.HALTED:
             return (
                 f"{network} is halted{why}",
@@ -105,7 +97,10 @@ def hindrance(network: str, standing: Standing | None) -> tuple[str, str] | None
         case NetworkState.REFUSED:
             return f"{network} is refused{why}", "`depositd check` says what its nodes lack"
         case NetworkState.UNREACHABLE:
-            return f"{network} has no node that answers{why}", "`depositd check` tries each of them"
+            return (
+                f"{network} is unreachable{why}",
+                "`depositd check` tries its nodes; `depositd run` has to be running",
+            )
         case NetworkState.FORKED:
             return (
                 f"the node of {network} is on another branch than ours, not longer yet{why}",
@@ -161,25 +156,25 @@ def _unmined(sighting: Sighting) -> Step:
 
 
 def _block(subject: Subject, height: int) -> Step:
-    network, standing = subject.network, subject.facts.standing
+    network, cursor = subject.network, subject.facts.cursor
     if subject.look.stray:
         return ended(
             "block",
             f"its block {height} is not on the node's chain any more: it was orphaned",
             "wait until it is mined again, or ask the sender for what replaced it",
         )
-    cursor = None if standing is None else standing.cursor
     if subject.read:
         return passed("block", f"block {height} is read: {network} is at {cursor}")
-    said, advice = hindrance(network, standing) or (f"{network} is about to read it", "wait")
+    about = (f"{network} is about to read it", "wait a moment")
+    said, advice = hindrance(network, subject.facts.standing) or about
     if cursor is None or height > cursor:
         return waits("block", f"its block {height} is not read yet: {said}", advice)
     return waits("block", f"our chain has another block {height}: {said}", advice)
 
 
 def _place(standing: Standing) -> str:
-    head = "an unknown head" if standing.head is None else str(standing.head)
-    return f"at block {standing.cursor} of {head}"
+    head = "an unknown head" if standing["head"] is None else standing["head"]
+    return f"at block {standing['cursor']} of {head}"
 
 
 def _transfers(sighting: Sighting, look: Look) -> Step:

@@ -234,15 +234,14 @@ def _reason(deposit: Deposit) -> str:
 
 
 def _confirmations(case: Case, deposit: Deposit) -> Step:
-    standing = case.subject.facts.standing
-    cursor = None if standing is None else standing.cursor
-    final = -1 if standing is None or standing.finalized is None else standing.finalized
+    cursor, standing = case.subject.facts.cursor, case.subject.facts.standing
+    final = None if standing is None else standing["finalized"]
     deep = 0 if cursor is None else max(0, cursor - deposit.place.height + 1)
     said = f"{deep} of {deposit.required} confirmations"
     if deposit.required is None:
         said = f"{deep} confirmations, and its block has to be final"
     if deposit.state is not State.DETECTED:
-        last = f", final up to block {final}" if final >= 0 else ""
+        last = "" if final is None else f", final up to block {final}"
         return passed("confirmations", f"{said}{last}")
     slow = hindrance(case.subject.network, standing)
     if slow is not None:

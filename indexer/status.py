@@ -40,7 +40,7 @@ class Standing(TypedDict):
     reason: str | None
 
 
-async def networks(pool: asyncpg.Pool) -> list[Standing]:
+async def networks(pool: asyncpg.Pool | asyncpg.Connection) -> list[Standing]:
     """The networks that this database knows, as the API lists them."""
     rows = await pool.fetch(
         """

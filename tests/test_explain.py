@@ -217,7 +217,7 @@ async def test_one_whose_block_is_on_a_branch_that_we_do_not_follow(explained: E
     [
         ("halted", "net is halted: because"),
         ("refused", "net is refused: because"),
-        ("unreachable", "net has no node that answers: because"),
+        ("unreachable", "net is unreachable: because"),
         ("catching_up", "net is behind: at block {cursor} of 900"),
         ("following", "net is about to read it"),
     ],
@@ -241,9 +241,10 @@ async def test_one_on_a_network_that_no_process_follows(explained: Explained) ->
     assert told(step) == (
         "block",
         "waits",
-        f"its block {height} is not read yet: no process has followed net for 300 s",
+        f"its block {height} is not read yet: net is unreachable: no process has spoken of it "
+        "for 300 s; then it was following",
     )
-    assert step["advice"] == "run one: `depositd run`"
+    assert "`depositd run` has to be running" in (step["advice"] or "")
 
 
 async def test_one_on_a_network_that_has_not_started(explained: Explained) -> None:
