@@ -35,6 +35,7 @@ PAYMENTS: Final = 4  # of a round
 LARGE: Final = ("deposit", "event", "delivery_done%", "attempt%", "watched_address")
 ROWS: Final = 400  # of one large table that a round may look at
 CONNECTIONS: Final = 4
+FILL_SECONDS: Final = 3_600  # of one statement
 SLOWER: Final = 1.5  # times, and
 SLACK: Final = 0.01  # seconds, by which the median round with a past may take longer
 
@@ -63,9 +64,10 @@ async def begin(pool: asyncpg.Pool, vault: Vault) -> tuple[World, str]:
 async def fill(pool: asyncpg.Pool, endpoint: str) -> None:
     """A past of finalized deposits, told and delivered; as many addresses that are watched."""
     async with pool.acquire() as connection:
-        for statement in _PAST:
-            await connection.execute(statement.format(past=PAST, old=OLD, endpoint=endpoint))
-        await connection.execute("analyze")
+        await connection.execute("set statement_timeout = 0")
+        for statement in (*_PAST, "analyze"):
+            filled = statement.format(past=PAST, old=OLD, endpoint=endpoint)
+            await connection.execute(filled, timeout=FILL_SECONDS)
 
 
 _PAST: Final = (

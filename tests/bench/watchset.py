@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import asyncpg
 
 from indexer.column import copy_column
+from indexer.database import connect_pool
 from indexer.watchset import WatchSet
 from tests.bench.process import Clock
 from tests.bench.results import MEGABYTE, Figure, Run, check_count
@@ -53,29 +54,23 @@ def figures(suite: Suite) -> Iterator[Figure]:
 
 async def measure(database: str, count: int) -> Measured:
     """Load and ask the watch set."""
-    connection = await asyncpg.connect(database)
-    try:
+    async with await connect_pool(database) as pool, pool.acquire() as connection:
         watch, before, clock = WatchSet(NETWORK, 0), _resident(), Clock()
         await watch.refresh(connection)
         load = _run(clock, count, clock.peak_bytes - before)
         check_count("addresses", len(watch), count)
         return Measured(load, _ask(watch.contains, count, before))
-    finally:
-        await connection.close()
 
 
 async def measure_plain(database: str, count: int) -> Measured:
     """The same of a plain set."""
-    connection = await asyncpg.connect(database)
-    try:
+    async with await connect_pool(database) as pool, pool.acquire() as connection:
         plain: set[bytes] = set()
         before, clock = _resident(), Clock()
         await copy_column(connection, "select address from watched_address", take=plain.update)
         load = _run(clock, count, clock.peak_bytes - before)
         check_count("addresses", len(plain), count)
         return Measured(load, _ask(lambda keys: [key in plain for key in keys], count, before))
-    finally:
-        await connection.close()
 
 
 async def fill(database: str, count: int) -> None:
