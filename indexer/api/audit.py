@@ -44,11 +44,10 @@ async def list_audit(call: Call, query: AuditQuery) -> Page[Change]:
         ("account = ?", call.account),
         ("key_id = ?", query.key_id),
         ("at >= ?", query.since),
-        ("at < ?", query.until),
     ):
         if value is not None:
             statement.where(condition, value)
-    text = statement.page(query, "at", "id", int)
+    text = statement.page(query, "at", "id", int, query.until)
     rows = await call.context.pool.fetch(text, *statement.arguments)
     return page(rows, query, "id", _change)
 

@@ -53,7 +53,7 @@ async def list_deposits(call: Call, query: DepositQuery) -> Page[Deposit]:
     """List deposits, newest first."""
     context = call.context
     statement = _filtered(context, query, call.account)
-    text = statement.page(query, "d.created_at", "d.id")
+    text = statement.page(query, "d.created_at", "d.id", until=query.until)
     rows = await context.pool.fetch(text, *statement.arguments)
     coins = await _coins(context.pool, rows)
     return page(rows, query, "id", lambda row: _deposit(row, coins, context))
@@ -70,7 +70,6 @@ def _filtered(context: Context, query: DepositQuery, account: str | None) -> Sta
     for condition, value in (
         *((f"{column} = ?", value) for column, value in filters.items()),
         ("d.created_at >= ?", query.since),
-        ("d.created_at < ?", query.until),
     ):
         if value is not None:
             statement.where(condition, value)

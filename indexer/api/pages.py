@@ -67,16 +67,25 @@ class Statement:
         return self._where(self._conditions)
 
     def page(
-        self, query: PageQuery, created_at: str, key: str, parse: Callable[[str], Any] = str
+        self,
+        query: PageQuery,
+        created_at: str,
+        key: str,
+        parse: Callable[[str], Any] = str,
+        until: datetime | None = None,
     ) -> str:
         """The text, for one row more than the page has: so it is known whether another follows.
 
-        `parse` makes a value of the tie-breaker `key` from a cursor's text.
+        `parse` makes a value of the tie-breaker `key` from a cursor's text. `until`: the rows are
+        older than that.
         """
-        if query.cursor is not None:
-            micros, text = query.cursor.split(",", 1)
-            moment = EPOCH + timedelta(microseconds=int(micros))
+        # The lower bound alone: of two PostgreSQL begins at one and reads all down to the other.
+        micros, _, text = (query.cursor or "").partition(",")
+        moment = EPOCH + timedelta(microseconds=int(micros)) if micros else None
+        if moment is not None and (until is None or moment < until):
             self.where(f"({created_at}, {key}) < (?, ?)", moment, parse(text))
+        elif until is not None:
+            self.where(f"{created_at} < ?", until)
         self.arguments.append(query.limit + 1)
         order = f"order by {created_at} desc, {key} desc limit ${len(self.arguments)}"
         if len(self._alternatives) < 2:
