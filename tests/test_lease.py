@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from uuid import UUID
 
 import asyncpg
 
-from indexer.lease import LEASE, Lease
+from indexer import status
+from indexer.lease import FOLLOW, LEASE, Lease
 
 ONE, TWO = UUID(int=1), UUID(int=2)
 
@@ -38,3 +41,11 @@ async def test_a_holder_never_believes_longer_than_the_row_says(pool: asyncpg.Po
     left = await pool.fetchval("select until - clock() from lease")
     assert left <= LEASE
     assert lease.held
+
+
+async def test_status_names_who_leads_until_its_lease_lapses(pool: asyncpg.Pool) -> None:
+    await pool.execute("insert into network (id, family) values ('net', 'evm'), ('other', 'evm')")
+    await Lease(pool, f"{FOLLOW}net", ONE).take()
+    assert await status.leaders(pool) == {"net": f"{socket.gethostname()}:{os.getpid()}"}
+    await pool.execute("update lease set until = clock() - interval '1 microsecond'")
+    assert await status.leaders(pool) == {}
