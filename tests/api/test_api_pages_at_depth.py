@@ -31,7 +31,7 @@ LIMIT: Final = 50  # rows of a page
 # What a page may look at. Across all accounts there is no index for each filter: what one row in a
 # hundred has may be walked for.
 ROWS: Final = {"alice": 20 * LIMIT, "admin": 120 * LIMIT}
-BLOCKS: Final = {"alice": 6 * LIMIT, "admin": 20 * LIMIT}
+BLOCKS: Final = {"alice": (20 if SOAK else 6) * LIMIT, "admin": 20 * LIMIT}
 SLOWER: Final = 2.0  # times, and
 SLACK: Final = 0.02  # seconds, by which the slowest page in a hundred may differ with its depth
 LARGE: Final = ("deposit", "event", "delivery", "watched_address", "audit")
