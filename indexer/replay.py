@@ -126,7 +126,8 @@ class Replay:
             )
         for part in reading.parts(COMPARED_AT_ONCE):
             async with self._pool.acquire() as connection:
-                yield await self._piece(connection, ground, part)
+                some = await self._piece(connection, ground, part)
+            yield some
 
     async def _survey(self, first: int, last: int) -> tuple[Ground, Widened]:
         """Where we stand, and what to look for: also what nobody watches any more."""

@@ -115,9 +115,11 @@ async def test_each_difference_is_a_line_and_nothing_is_written_unless_asked(
             update.format("state = 'orphaned', reason = null, previous = state"), orphaned
         )
         await made.pool.execute(update.format("tx = sha256(tx)"), invented)
+        await made.pool.execute("truncate seen_output")
         before = await made.pool.fetch("select * from deposit order by id")
         said = await made.command("replay", *made.range, "--json", code=1)
         assert await made.pool.fetch("select * from deposit order by id") == before
+        assert await made.pool.fetchval("select count(*) from seen_output") == 0
         found = {(line["sign"], line["id"]): line["chain"] for line in said.json["lines"]}
         assert found.keys() == {
             ("+", lost),
