@@ -123,7 +123,6 @@ class Follower:
             # What is left to load under the cursor's lock is little, ten million keys at start too.
             if cursor.watch_version != self._watch.version:
                 await self._watch.refresh(connection)
-                self._meter.watches(len(self._watch))
         try:
             return await self._step(cursor)
         except BaseException:

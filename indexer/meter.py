@@ -20,7 +20,6 @@ class Meter:
         self._commit = metrics.COMMIT_SECONDS.labels(network)
         self._latency = metrics.BLOCK_LATENCY_SECONDS.labels(network)
         self._depth = metrics.REORG_DEPTH.labels(network)
-        self._watched = metrics.WATCHED.labels(network)
         self._head: int | None = None
         self._sighted = clock()
 
@@ -28,9 +27,6 @@ class Meter:
         """A node named its head."""
         if head != self._head:
             self._head, self._sighted = head, self._clock()
-
-    def watches(self, keys: int) -> None:
-        self._watched.set(keys)
 
     def decoding(self) -> AbstractContextManager[object]:
         """Around one block's."""

@@ -42,6 +42,7 @@ FAILURES: Final = Counter(
     "depositd_network_failures", "Steps that failed and were tried again", ["network", "kind"]
 )
 WATCHED: Final = Gauge("depositd_watched_keys", "Address keys in memory", ["network"])
+WATCHED_BYTES: Final = Gauge("depositd_watched_bytes", "What they take of it", ["network"])
 
 DATABASE_UP: Final = Gauge("depositd_database_up", "1 while the database answers this process")
 CONNECTIONS: Final = Gauge(

@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 import structlog
 
+from indexer import metrics
 from indexer.column import copy_column
 from indexer.keyset import KeySet, Loading
 
@@ -90,6 +91,8 @@ class WatchSet:
             await self._take_coins(connection)
             self.version = row["watch_version"]
             await self._keys.settle()
+            metrics.WATCHED.labels(self.network).set(len(self))
+            metrics.WATCHED_BYTES.labels(self.network).set(self.memory_bytes)
             return self.version
 
     def _outgrown(self, connection: asyncpg.Connection) -> bool:

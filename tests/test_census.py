@@ -44,6 +44,8 @@ async def test_a_network_is_told_with_its_heights_and_ages(pool: asyncpg.Pool) -
     census.tell(await census.take(pool))
     assert told("depositd_lag_blocks", network="net") == 2
     assert told("depositd_deposits", network="net", state="detected") == 1
+    assert told("depositd_watched_keys", network="net") == 1
+    assert (told("depositd_watched_bytes", network="net") or 0) > 0
 
 
 async def test_what_is_not_known_is_not_told(pool: asyncpg.Pool) -> None:
