@@ -26,8 +26,8 @@ COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer
 STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
 # A transaction whose process hangs, or is cut off, holds its locks no longer than its leases.
 IDLE_TRANSACTION_SECONDS: Final = 8
-# After so long the server asks a client that says nothing whether it is there: one that has vanished
-# holds nothing for hours.
+# After so long the server asks a client that says nothing whether it is there: one that has
+# vanished holds nothing for hours.
 KEEPALIVE_SECONDS: Final = 5
 KEEPALIVES: Final = 3  # without an answer, before it takes the client for gone
 SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
