@@ -258,6 +258,20 @@ async def activate(pool: asyncpg.Pool, network: str) -> None:
             pass
 
 
+async def scanning(pool: asyncpg.Pool, network: str, first: int, last: int) -> bool:
+    """Whether some of these blocks are still to be scanned: what is missing there may come."""
+    found: bool = await pool.fetchval(
+        """
+        select exists (select from scan
+                        where network = $1 and state = 'open' and unread && int8range($2, $3, '[]'))
+        """,
+        network,
+        first,
+        last,
+    )
+    return found
+
+
 async def _removed(connection: asyncpg.Connection, network: str, first: int) -> set[bytes]:
     """Addresses that are not watched any more, but were in or above a block."""
     rows = await connection.fetch(

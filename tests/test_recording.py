@@ -86,6 +86,7 @@ async def test_a_recording_of_a_real_node_does_too(
             await pool.close()
 
 
+@pytest.mark.timeout(600)  # the full numbers take their time
 @pytest.mark.parametrize("family", FAMILIES)
 async def test_a_recording_replays_to_the_same_rows_on_any_fresh_database(
     family: str,

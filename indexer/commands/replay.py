@@ -74,7 +74,7 @@ async def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> int:
                 with bar.aside():
                     report.take(some)
                 bar.advance(some.last - some.first + 1)
-    report.conclude()
+        report.conclude(scanning=await replay.scanning(pool, wanted.id, first, last))
     return EXIT_FAILED if report.differences else 0
 
 
@@ -104,9 +104,11 @@ class Report:
             elif len(self._listed) < LISTED:
                 self._listed.append(row)
 
-    def conclude(self) -> None:
+    def conclude(self, *, scanning: bool) -> None:
+        """`scanning`: what is missing may come by itself."""
         chosen, counts = self._chosen, self._counts
         written = f"; {self._written} written" if chosen.write else ""
+        rest = "; not all of these blocks are scanned yet" if scanning else ""
         show(
             chosen,
             {
@@ -118,11 +120,12 @@ class Report:
                 "notInChain": counts[Sign.NOT_IN_CHAIN],
                 "different": counts[Sign.DIFFERS],
                 "written": self._written,
+                "scanning": scanning,
                 "lines": self._listed,
             },
             f"{chosen.network} {chosen.first} to {chosen.last}: {counts[Sign.SAME]} same (=), "
             f"{counts[Sign.MISSING]} missing here (+), {counts[Sign.NOT_IN_CHAIN]} not in the "
-            f"chain (-), {counts[Sign.DIFFERS]} different (~){written}",
+            f"chain (-), {counts[Sign.DIFFERS]} different (~){written}{rest}",
         )
 
 
