@@ -17,7 +17,7 @@ import structlog
 from callbacks import upkeep
 from callbacks.api import ROUTES
 from callbacks.dispatcher import Dispatcher
-from indexer import config
+from indexer import config, metrics
 from indexer.api.context import Context
 from indexer.api.server import Server
 from indexer.chains import Chain, Token, Transfer
@@ -57,6 +57,10 @@ class Engine:
             name: Network(name, network, open_chain(name, network), installation.pool, turn)
             for name, network in chosen.items()
         }
+        for name, network in chosen.items():
+            rules = network.model_dump(include={"verify", "native", "quorum", "finality"})
+            told = [rules.get(rule, "") for rule in ("verify", "native", "quorum", "finality")]
+            metrics.RULES.labels(name, *told).set(1)
         self.api_url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: Server | None = None
         self._reading = asyncio.Semaphore(READS_AT_ONCE)

@@ -66,6 +66,11 @@ FINALIZED_AGE: Final = Gauge(
 SEEN_AGE: Final = Gauge(
     "depositd_network_seen_age_seconds", "Since a process last spoke of the network", ["network"]
 )
+RULES: Final = Gauge(
+    "depositd_network_rules",
+    "1, with the settings by which blocks are believed; empty: the family has no such setting",
+    ["network", "verify", "native", "quorum", "finality"],
+)
 STATE: Final = Gauge("depositd_network_state", "1 at the network's state", ["network", "state"])
 SCANS: Final = Gauge("depositd_scan_blocks", "Past blocks that are still to be read", ["network"])
 DEPOSITS: Final = Gauge("depositd_deposits", "Deposits by state", ["network", "state"])

@@ -167,6 +167,13 @@ async def test_a_running_engine_tells_every_metric_that_docker_names(running: En
     assert {family(name) for name in told()} <= kinds.keys()
 
 
+@pytest.mark.pitfall("P64")
+async def test_how_blocks_are_believed_is_told(tmp_path: Path, dsn: str, node: Node) -> None:
+    async with engine(tmp_path, dsn, network(node, verify="bloom", finality="depth")) as made:
+        _, samples = await scraped(made)
+    assert samples["depositd_network_rules", "depth", "transactions", "1", "bloom"] == 1
+
+
 async def test_names_follow_the_conventions(running: Engine) -> None:
     kinds, samples = await scraped(running)
     ours = {name: kind for name, kind in kinds.items() if name.startswith("depositd_")}
