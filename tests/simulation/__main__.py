@@ -6,14 +6,13 @@ import argparse
 import os
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from typing import Final
 
 from indexer import log
 from tests.simulation import report, server
 from tests.simulation.bugs import BUGS
-from tests.simulation.database import Server
-from tests.simulation.workers import Workers, lived
+from tests.simulation.workers import Workers
 
 SEEDS: Final = 1000
 PLANTED_SEEDS: Final = 300  # until a planted bug counts as not found
@@ -22,15 +21,12 @@ SAID_SECONDS: Final = 10.0  # between two words on how far it is
 
 def main() -> int:
     chosen = _arguments()
-    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of texts have an order that it decides
-        os.execve(sys.executable, [*sys.orig_argv], {**os.environ, "PYTHONHASHSEED": "0"})
     log.configure(quiet=True)
     with ExitStack() as stack:
         count = chosen.workers if chosen.seed is None else 1
         servers = [stack.enter_context(server.started()) for _ in range(count)]
-        if chosen.seed is not None:
-            return _replay(stack.enter_context(closing(Server(servers[0]))), chosen)
-        return _simulate(stack.enter_context(Workers(servers)), chosen)
+        workers = stack.enter_context(Workers(servers))
+        return _simulate(workers, chosen) if chosen.seed is None else _replay(workers, chosen)
 
 
 def _arguments() -> argparse.Namespace:
@@ -48,10 +44,10 @@ def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _replay(connected: Server, chosen: argparse.Namespace) -> int:
+def _replay(workers: Workers, chosen: argparse.Namespace) -> int:
     """Live through one history, and say all that happened."""
     bug = chosen.plant if chosen.plant in BUGS else None
-    ended = lived(connected, chosen.seed, bug, chosen.without)
+    ended = workers.replay(chosen.seed, bug, chosen.without)
     for each in ended.log:
         _say(each)
     _say(" ".join(map(str, ended.actions)))
@@ -64,7 +60,7 @@ def _simulate(workers: Workers, chosen: argparse.Namespace) -> int:
     kept = chosen.plant not in ("all", "none") or _histories(workers, chosen)
     bugs = {"all": list(BUGS), "none": []}.get(chosen.plant, [chosen.plant])
     found = []
-    for each in workers.find(bugs, PLANTED_SEEDS):
+    for each in workers.find(bugs, range(PLANTED_SEEDS)):
         found.append(each)
         if each.shrunk is not None:
             _say(f"{each.bug}: {report.broken(each.shrunk, each.bug)}")

@@ -25,7 +25,8 @@ from tests.simulation.receivers import Receiver
 from tests.simulation.seed import Seed
 from tests.simulation.world import ACCOUNTS, FINAL_DEPTH, MACHINES, NETWORK, World
 
-ACTIONS: Final = (15, 45)  # of a history, at least and at most
+ACTIONS: Final = (12, 36)  # of a history, at least and at most
+SWARM: Final = (0.0, 0.3, 1.0, 4.0)  # times an action's weight
 START_SECONDS: Final = 0.25  # between two looks whether a follower has begun
 APART_SECONDS: Final = 1.5  # on average
 LYING_SECONDS: Final = 12.0  # that a node, or a receiver, keeps a mood, on average
@@ -47,10 +48,15 @@ class Action:
 
 
 def plan(seed: Seed) -> list[Action]:
-    """A history's actions, in the order of their times."""
+    """A history's actions, in the order of their times.
+
+    What is frequent in one history is rare in another, or never happens ("swarm testing", Groce et
+    al. 2012): so that what must come together does.
+    """
     choices = seed.stream("plan")
     at, actions = 0.0, []
-    names, weights = zip(*WEIGHTS.items(), strict=True)
+    often = {name: weight * choices.choice(SWARM) for name, weight in WEIGHTS.items()}
+    names, weights = zip(*{**often, "mine": WEIGHTS["mine"]}.items(), strict=True)
     for number in range(choices.randint(*ACTIONS)):
         at += choices.expovariate(1 / APART_SECONDS)
         actions.append(Action(number, at, choices.choices(names, weights)[0]))
@@ -146,13 +152,11 @@ def _stop(world: World, choices: Random) -> None:
 
 
 def _pause(world: World, choices: Random) -> None:
-    """Now, or when it has sent something; for longer than a lease, or not."""
+    """In some steps' time, or when it has sent something; for longer than a lease, or not."""
     process = world.processes.get(choices.choice(MACHINES))
-    seconds = 10 ** choices.uniform(-0.5, 1.7)
-    if process is not None and choices.random() < 0.5:
-        world.pause(process, seconds)
-    elif process is not None:
-        process.nap = seconds
+    if process is not None:
+        process.nap = choices.choice((choices.uniform(0.3, 10.0), choices.uniform(21.0, 45.0)))
+        process.steps_awake = int(choices.expovariate(1 / 60)) if choices.random() < 0.5 else None
 
 
 def _lose(world: World, choices: Random) -> None:
@@ -366,7 +370,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "start": 2,
     "crash": 5,
     "stop": 1,
-    "pause": 2,
+    "pause": 3,
     "lose": 4,
     "clock": 1,
     "mood": 3,

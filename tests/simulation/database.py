@@ -38,10 +38,6 @@ CLOSED: Final = "connection is closed"  # as asyncpg says it
 Method: TypeAlias = Callable[..., Coroutine[Any, Any, Any]]
 
 
-class Deadlock(Exception):
-    """Transactions wait for each other: somebody took locks in another order."""
-
-
 class Lost(Enum):
     """When a connection was lost."""
 
@@ -59,12 +55,17 @@ class Faults(Protocol):
         """
         ...
 
+    def deadlocked(self, statements: Sequence[str]) -> None:
+        """Transactions wait for each other: somebody took locks in another order."""
+        ...
+
 
 @dataclass(slots=True)
 class Waiting:
     """A call that waits for a lock."""
 
     client: Connection
+    statement: str
     call: asyncio.Task[Any]
     answered: asyncio.Future[None]
 
@@ -208,7 +209,7 @@ class Database:
     async def _call(self, client: Connection, method: Method, arguments: tuple[Any, ...]) -> Any:
         task = self.server.finished(method(*arguments), PATIENCE_SECONDS)
         if not self._answered(client, task):
-            await self._locked(client, task)
+            await self._locked(client, str(arguments[0]), task)
         error = task.exception()
         told = type(error).__name__ if error is not None else task.result()
         self.note(arguments, told)
@@ -234,10 +235,10 @@ class Database:
             self.server.wait(task, PATIENCE_SECONDS)
         return True
 
-    async def _locked(self, client: Connection, task: asyncio.Task[Any]) -> None:
+    async def _locked(self, client: Connection, statement: str, task: asyncio.Task[Any]) -> None:
         """Until somebody gives the lock away, which is when the call is answered."""
         self.waits += 1
-        waiting = Waiting(client, task, self._loop.create_future())
+        waiting = Waiting(client, statement, task, self._loop.create_future())
         self._waiting.append(waiting)
         self._look_for_deadlock()
         try:
@@ -286,7 +287,8 @@ class Database:
             seen, ahead = set(), set(edges[start])
             while ahead:
                 if start in ahead:
-                    raise Deadlock("transactions wait for each other")
+                    self._faults.deadlocked([each.statement for each in self._waiting])
+                    return
                 seen |= ahead
                 ahead = set().union(*(edges.get(each, set()) for each in ahead)) - seen
 

@@ -1,4 +1,4 @@
-"""Whose a delivery is: only who claimed it last may say what came of it.
+"""Whose a delivery is: only who claimed it last may say what came of it, and only once.
 
 Were an outcome taken from somebody else, receivers might be sent something twice or out of order
 much later; here it is seen at once.
@@ -27,5 +27,5 @@ class Fence:
         elif statement == outcomes._SETTLE:
             given = dict(zip(arguments[0], arguments[1], strict=True))
             for row in result:
-                if self._tokens.get(row["id"]) != given[row["id"]]:
+                if self._tokens.pop(row["id"], None) != given[row["id"]]:
                     self._complain(f"delivery {row['id']} was settled by who had lost it")

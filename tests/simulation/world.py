@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import os
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from random import Random
 from typing import Any, Final
@@ -71,7 +71,8 @@ class Process:
         self.stop = asyncio.Event()
         self.steps_left: int | None = None  # before it dies
         self.lost: tuple[int, Lost] | None = None  # after so many calls its connection is
-        self.nap: float | None = None  # seconds for which it is stopped when it has sent something
+        self.nap: float | None = None  # seconds for which it will be stopped
+        self.steps_awake: int | None = None  # before that; None: until it has sent something
         self._world = world
 
     def start(self) -> None:
@@ -226,14 +227,15 @@ class World:
         """The running process sends a callback; it may be stopped before it has the answer."""
         self.alive()
         process = self.processes[PROCESS.get().partition(":")[0]]
-        if process.nap is not None:
-            self.pause(process, process.nap)
-            process.nap = None
+        if process.steps_awake is None:
+            self._pause(process)
 
-    def pause(self, process: Process, seconds: float) -> None:
-        """SIGSTOP, and SIGCONT later."""
-        self.faults["process stopped and woken"] += 1
-        self.loop.paused[process.name] = self.loop.now + seconds
+    def _pause(self, process: Process) -> None:
+        """SIGSTOP where that is due, and SIGCONT later."""
+        if process.nap is not None:
+            self.faults["process stopped and woken"] += 1
+            self.loop.paused[process.name] = self.loop.now + process.nap
+            process.nap = process.steps_awake = None
 
     def strike(self) -> Lost | None:
         """See database.Faults."""
@@ -248,17 +250,29 @@ class World:
         self.faults[f"connection lost {lost.value} a call"] += 1
         return lost
 
+    def deadlocked(self, statements: Sequence[str]) -> None:
+        """See database.Faults."""
+        waiting = "; ".join(" ".join(each.split()) for each in statements)
+        self.problem(Promise.LIFE, f"transactions wait for each other: {waiting}")
+
     def step(self) -> bool:
-        """One step of anybody; a process whose last it was dies."""
+        """One step of anybody; a process whose last it was dies, or stops for a while."""
         went = self.loop.step()
         machine = self.loop.last.partition(":")[0]
-        process = self.processes.get(machine)
-        if process is not None and process.steps_left is not None:
+        if (process := self.processes.get(machine)) is not None:
+            self._stepped(machine, process)
+        return went
+
+    def _stepped(self, machine: str, process: Process) -> None:
+        if process.steps_awake is not None:
+            process.steps_awake -= 1
+            if process.steps_awake <= 0:
+                self._pause(process)
+        if process.steps_left is not None:
             process.steps_left -= 1
             if process.steps_left <= 0:
                 self.faults["crash"] += 1
                 self.kill(machine)
-        return went
 
     # ---------------------------------------------------------------- the end
 
@@ -272,7 +286,7 @@ class World:
         for machine in MACHINES:
             self.start(machine)
             process = self.processes[machine]
-            process.steps_left = process.lost = process.nap = None
+            process.steps_left = process.lost = process.nap = process.steps_awake = None
         rewound = self._cursor("coalesce(rewound_from, 0)") or 0
         while self.chain.head.number < max(rewound, self.final + FINAL_DEPTH) + 2:
             self.payments.quiet()
