@@ -126,3 +126,13 @@ async def test_work_gives_way_to_a_turn_and_to_no_other_for_so_long_and_no_longe
             while steps == before:
                 await asyncio.sleep(0.001)
     working.cancel()
+
+
+async def test_who_is_cancelled_as_the_turn_becomes_free_ends() -> None:
+    shared = Turn()
+    with shared.taken():
+        waiting = asyncio.create_task(shared.free())
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

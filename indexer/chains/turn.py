@@ -39,8 +39,9 @@ class Turn:
         """Wait until nobody has it, or for long enough."""
         if self._free.is_set():
             return
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._free.wait(), GIVE_WAY_SECONDS)
+        with suppress(TimeoutError):  # wait_for would lose a cancellation that comes as it frees
+            async with asyncio.timeout(GIVE_WAY_SECONDS):
+                await self._free.wait()
 
 
 _before_us: Final[ContextVar[Turn | None]] = ContextVar("before_us", default=None)
