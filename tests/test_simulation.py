@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(3_600 if SOAK else 300)
 KNOWN: Final = {
     "activated-by-id": 5,
     "branch-by-height": 0,
-    "cursor-before-commit": 3,
+    "cursor-before-commit": 0,
     "later-overtakes": 5,
     "ordinal-of-the-block": 0,
     "orphan-is-overlooked": 10,

@@ -184,7 +184,8 @@ def _mood(world: World, choices: Random) -> None:
         return
     receiver = choices.choice(list(world.receivers.values()))
     receiver.mood = choices.choice(tuple(receivers.Mood))
-    world.faults[f"receiver {receiver.mood.value}"] += 1
+    if receiver.mood is not receivers.Mood.WELL:
+        world.faults[f"receiver {receiver.mood.value}"] += 1
     world.later(choices.expovariate(1 / LYING_SECONDS), lambda: _be_well(receiver))
 
 
