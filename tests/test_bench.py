@@ -23,6 +23,7 @@ from tests.bench import (
     deposits,
     latency,
     parse,
+    scans,
     tron,
     utxo,
     watchset,
@@ -82,7 +83,7 @@ def read(recording: Recording, entry: Entry) -> tuple[WireBlock, list[WireReceip
     "measure",
     [
         each.figures
-        for each in (catch_up, tron, utxo, deposits, callbacks, addresses, latency, watchset)
+        for each in (catch_up, tron, utxo, deposits, callbacks, addresses, latency, scans, watchset)
     ],
     ids=lambda f: f.__module__,
 )

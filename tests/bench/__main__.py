@@ -21,6 +21,7 @@ from tests.bench import (
     deposits,
     latency,
     parse,
+    scans,
     tron,
     utxo,
     watchset,
@@ -38,6 +39,7 @@ MEASUREMENTS: Final[Mapping[str, Callable[[Suite], Iterator[Figure | Delay]]]] =
     "callbacks": callbacks.figures,
     "latency": latency.figures,
     "addresses": addresses.figures,
+    "scans": scans.figures,
     "watchset": watchset.figures,
 }
 
