@@ -130,9 +130,18 @@ async def test_work_gives_way_to_a_turn_and_to_no_other_for_so_long_and_no_longe
 
 async def test_who_is_cancelled_as_the_turn_becomes_free_ends() -> None:
     shared = Turn()
+
+    async def work() -> None:
+        while True:
+            await shared.free()
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(work())
     with shared.taken():
-        waiting = asyncio.create_task(shared.free())
-        await asyncio.sleep(0)
-    waiting.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    working.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await waiting
+        async with asyncio.timeout(5):
+            await working
