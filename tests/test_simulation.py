@@ -26,8 +26,8 @@ KNOWN: Final = {
     "branch-by-height": 0,
     "cursor-before-commit": 0,
     "later-overtakes": 5,
+    "numbered-outside-the-lock": 21,
     "ordinal-of-the-block": 0,
-    "orphan-is-overlooked": 10,
     "retry-with-another-id": 0,
     "retry-with-other-bytes": 3,
 }
