@@ -18,12 +18,11 @@ The money path
     balances        whether what an address has agrees, where a coin wants that
     spendings       whose an input was: own money is no deposit
     review          a person's decision on what no rule decides
-    scan            past blocks, read again for what was registered late (scan_claims: who reads
-                    which blocks, scan_stride: how many, scan_reading, scan_booking), or because
-                    an operator asked (scan_request, scan_candidates: only what a node names)
+    scan/           past blocks, read again for what was registered late (claims: who reads which
+                    blocks, stride: how many, reading, booking), or because an operator asked
+                    (request, candidates: only what a node names)
     replay          past blocks, held against what is stored
-    record          a node's answers, kept (recording: the file, recording_tape: what passes,
-                    recording_chain: the port over a file)
+    recording/      a node's answers, kept in a file (tape: what passes, chain: the port over it)
     coverage        registration without a gap: addresses, activation (bulk: by the million)
     coins           what is deposited: registered by contract, changed by admins
     watchset        is this key watched? (keyset: among ten million; column: how they are loaded)
@@ -36,7 +35,7 @@ The money path
     lease           which process works at a network
 
 What it stands on
-    config          settings from TOML and environment (config_source, config_values: its parts)
+    config/         settings from TOML and environment
     database        PostgreSQL: pool, failures by name, schema steps
     bell            NOTIFY wakes dispatchers and streams
     embedded        a PostgreSQL of our own under data_dir (postgres: its programs)
@@ -50,8 +49,7 @@ What people ask
     census          the same in numbers, for Prometheus (metrics: what it is told)
     watchdog        loud when heads stand still or deliveries stay due
     check           each endpoint, tried alone
-    explain         what became of a transaction (explain_nodes: what they say, explain_facts: what
-                    the database knows, explain_cases: whose; explain_steps, explain_ways,
-                    explain_callbacks: the sentences)
+    explain/        what became of a transaction (nodes: what they say, facts: what the database
+                    knows, cases: whose; steps, ways, callbacks: the sentences)
     devnet/         simulated nodes, for demo and tests
 """

@@ -24,7 +24,7 @@ from indexer.lease import FOLLOW, RENEW_SECONDS, Lease, wait
 from indexer.metrics import FAILURES
 from indexer.model import Refused, Unavailable
 from indexer.scan import Scanner
-from indexer.scan_claims import Claims
+from indexer.scan.claims import Claims
 from indexer.status import NetworkState
 from indexer.watchset import WatchSet
 

@@ -22,7 +22,7 @@ from indexer.chains import Block, Chain
 from indexer.chains.families import open_chain
 from indexer.model import Refused, Unavailable
 from indexer.recording import About, Answer, DiskFailed, Draft, End, Kept, pack
-from indexer.recording_tape import Notes, Tape
+from indexer.recording.tape import Notes, Tape
 from indexer.watchset import WatchSet
 
 AT_ONCE: Final = 4  # blocks asked for

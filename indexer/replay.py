@@ -15,14 +15,14 @@ from typing import Any, Final
 import asyncpg
 import structlog
 
-from indexer import config, coverage, ledger, origin, scan_reading
+from indexer import config, coverage, ledger, origin
 from indexer.chains import Chain, Codec, Transfer
 from indexer.cursors import Stale
 from indexer.follower import Follower
 from indexer.model import Coin, Deposit, Place, Refused, State, Unavailable, format_amount
 from indexer.recording import About
-from indexer.scan_booking import Ground, PastBooking, Rules, survey
-from indexer.scan_reading import Reading
+from indexer.scan.booking import Ground, PastBooking, Rules, survey
+from indexer.scan.reading import Reading, read
 from indexer.watchset import WatchSet, Widened
 
 CHUNK_BLOCKS: Final = 100  # read between two looks at what is watched
@@ -115,7 +115,7 @@ class Replay:
 
     async def _pass(self, first: int, last: int) -> AsyncGenerator[Compared, None]:
         ground, watch = await self._survey(first, last)
-        reading = await scan_reading.read(self._chain, watch, first, last)
+        reading = await read(self._chain, watch, first, last)
         if self._recorded is None or self._recorded.last >= ground.lowest:
             await self._booking.confirm(ground, reading)
         elif self._write:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from indexer import config
 from indexer.config import ConfigError, EvmNetwork, Settings
-from indexer.config_example import EXAMPLE
-from indexer.config_values import NATIVE_COINS
+from indexer.config.example import EXAMPLE
+from indexer.config.values import NATIVE_COINS
 
 KNOWN = ", ".join(config.FAMILIES)
 

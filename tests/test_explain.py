@@ -12,8 +12,8 @@ import pytest
 
 from indexer.chains import Chain, Sighting
 from indexer.explain import Explainer, Explanation
-from indexer.explain_steps import Step
-from indexer.explain_ways import Way
+from indexer.explain.steps import Step
+from indexer.explain.ways import Way
 from indexer.model import Reason, Refused, Tier, Unavailable
 from indexer.secret import Vault
 from tests import callback_rows

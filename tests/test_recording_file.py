@@ -19,7 +19,7 @@ from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.model import Refused
 from indexer.record import Recorder, open_taped
 from indexer.recording import About, Draft, End, Kept, Recording, pack, part_of
-from indexer.recording_chain import RecordedChain
+from indexer.recording.chain import RecordedChain
 from indexer.watchset import WatchSet
 from tests.harness.past import Past, past
 from tests.harness.terminal import COMMAND, SECRETS, Node

@@ -13,7 +13,7 @@ from indexer import cursors, feed, ledger, origin
 from indexer.cursors import Stale
 from indexer.follower import Outcome
 from indexer.model import Unavailable
-from indexer.scan_booking import PastBooking
+from indexer.scan.booking import PastBooking
 from tests.followed import World
 from tests.scripted import ADDRESSES, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
@@ -72,8 +72,8 @@ async def test_a_scan_on_a_forked_node_waits_like_for_one_that_is_down(pool: asy
 async def test_a_gap_is_closed_before_a_long_backfill(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_claims.GAP_BLOCKS", 10)
-    monkeypatch.setattr("indexer.scan_claims.CALM", timedelta())
+    monkeypatch.setattr("indexer.scan.claims.GAP_BLOCKS", 10)
+    monkeypatch.setattr("indexer.scan.claims.CALM", timedelta())
     world = await World.begin(pool)
     await advance(world, 60, payment(1, (ALICE, 1)))
     await world.register("alice", ALICE, from_block=0)
@@ -91,7 +91,7 @@ async def test_a_gap_is_closed_before_a_long_backfill(
 async def test_a_scan_above_a_rewound_cursor_does_not_hold_up_the_others(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_stride.FIRST_BLOCKS", 5)
+    monkeypatch.setattr("indexer.scan.stride.FIRST_BLOCKS", 5)
     world = await World.begin(pool)
     await advance(world, 20, payment(1, (ALICE, 1)))
     await world.register("alice", ALICE, from_block=1)

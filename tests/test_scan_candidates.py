@@ -10,7 +10,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from indexer import coins, config, coverage, origin, scan_candidates, scan_request
+from indexer import coins, config, coverage, origin
 from indexer.booking import COVERED
 from indexer.chains import NATIVE, Block, Chain
 from indexer.chains.evm_named import blocks_of
@@ -22,7 +22,9 @@ from indexer.devnet.evm_node import EvmNode
 from indexer.devnet.evm_traffic import EvmTraffic
 from indexer.follower import Follower, Outcome
 from indexer.model import Refused, Unavailable
-from indexer.scan_request import Errand, Request
+from indexer.scan import candidates as scan_candidates
+from indexer.scan import request as scan_request
+from indexer.scan.request import Errand, Request
 from indexer.watchset import WatchSet
 from tests.test_evm_follow import settings
 

@@ -13,10 +13,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from indexer import coverage, scan_claims
+from indexer import coverage
 from indexer.scan import Scanner
-from indexer.scan_claims import Claim, Claims
-from indexer.scan_stride import FIRST_BLOCKS, MOST_BLOCKS, STRIDE_SECONDS, Stride
+from indexer.scan import claims as scan_claims
+from indexer.scan.claims import Claim, Claims
+from indexer.scan.stride import FIRST_BLOCKS, MOST_BLOCKS, STRIDE_SECONDS, Stride
 from indexer.watchset import WatchSet
 from tests.followed import World
 from tests.scripted import ADDRESSES, ScriptedChain, payment
@@ -155,7 +156,7 @@ async def test_a_backfill_waits_for_calm_but_not_for_ever_and_gaps_do_not_wait(
 async def test_several_processes_share_a_backfill(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_stride.FIRST_BLOCKS", 8)
+    monkeypatch.setattr("indexer.scan.stride.FIRST_BLOCKS", 8)
     monkeypatch.setattr(scan_claims, "GAP_BLOCKS", 0)
     world = await World.begin(pool)
     for number in range(120):

@@ -10,11 +10,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from indexer import origin, scan_request
+from indexer import origin
 from indexer.booking import COVERED, Terms
 from indexer.chains import Block
 from indexer.model import Refused, Unavailable
-from indexer.scan_request import Errand, Request, State
+from indexer.scan import request as scan_request
+from indexer.scan.request import Errand, Request, State
 from tests.followed import World
 from tests.scripted import TOKEN, ScriptedChain, payment
 from tests.test_follower import ALICE, advance, world_with_alice
@@ -118,8 +119,8 @@ async def test_without_callbacks_nobody_hears_of_it_now_or_later(pool: asyncpg.P
 async def test_an_interrupted_scan_goes_on_where_it_was(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_stride.FIRST_BLOCKS", 5)
-    monkeypatch.setattr("indexer.scan_stride.GROWTH", 1.0)
+    monkeypatch.setattr("indexer.scan.stride.FIRST_BLOCKS", 5)
+    monkeypatch.setattr("indexer.scan.stride.GROWTH", 1.0)
     world = await world_with_alice(pool)
     await advance(world, 28)
     reader = ScriptedChain(view=world.chain.view)
@@ -146,7 +147,7 @@ async def test_an_interrupted_scan_goes_on_where_it_was(
 async def test_commands_that_ask_for_the_same_share_it(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_stride.FIRST_BLOCKS", 4)
+    monkeypatch.setattr("indexer.scan.stride.FIRST_BLOCKS", 4)
     world = await world_with_alice(pool)
     await advance(world, 38, payment(1, (ALICE, 1)))
     readers = [ScriptedChain(view=world.chain.view) for _ in range(3)]

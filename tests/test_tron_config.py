@@ -8,7 +8,7 @@ import pytest
 
 from indexer.chains.families import codec, open_chain
 from indexer.config import ConfigError, TronNetwork, load
-from indexer.config_example import EXAMPLE
+from indexer.config.example import EXAMPLE
 
 TABLE = '[networks.tron]\nfamily = "tron"\nconfirmations = 19\nendpoints = ["http://a:8090"]\n'
 

@@ -87,7 +87,7 @@ async def read_meanwhile(pool: asyncpg.Pool, *, polite: bool) -> tuple[int, int]
 async def test_no_block_of_the_past_is_read_while_one_of_the_tip_is_in_hand(
     pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.scan_claims.CALM", timedelta())
+    monkeypatch.setattr("indexer.scan.claims.CALM", timedelta())
     during, read = await read_meanwhile(pool, polite=True)
     assert during <= 2 * TIPS  # before the step knows where it stands
     assert read >= PAST

@@ -10,7 +10,7 @@ import pytest
 
 from indexer.chains.families import codec, open_chain
 from indexer.config import ConfigError, UtxoNetwork, load
-from indexer.config_example import EXAMPLE
+from indexer.config.example import EXAMPLE
 
 TABLE = """\
 [networks.bitcoin]

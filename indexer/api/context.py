@@ -12,7 +12,7 @@ from aiohttp import web
 from indexer.api.errors import missing, shown
 from indexer.chains import Codec, Token, Transfer
 from indexer.chains.evidence import Proof
-from indexer.explain_nodes import Reach
+from indexer.explain.nodes import Reach
 from indexer.model import Refused
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from indexer.chains import Chain
 from indexer.chains.families import codec, open_chain
 from indexer.console import Commands, configured, network, opened, printing, settings, show
 from indexer.explain import Explainer, Explanation
-from indexer.explain_nodes import Reach
-from indexer.explain_steps import Step
-from indexer.explain_ways import Way
+from indexer.explain.nodes import Reach
+from indexer.explain.steps import Step
+from indexer.explain.ways import Way
 from indexer.model import Refused
 
 _WORDS: Final = {"passed": "ok", "waits": "waits", "ended": "ended"}

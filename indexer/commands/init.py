@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from indexer import config
-from indexer.config_example import EXAMPLE
+from indexer.config.example import EXAMPLE
 from indexer.console import Commands, printing, show
 from indexer.model import Refused
 from indexer.secret import write_private

@@ -32,7 +32,7 @@ from indexer.console import (
 )
 from indexer.model import Refused
 from indexer.recording import Recording
-from indexer.recording_chain import RecordedChain
+from indexer.recording.chain import RecordedChain
 from indexer.replay import Compared, Replay, Sign
 from indexer.watchset import WatchSet
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import Final
 
-from indexer import config, origin, scan_request
+from indexer import config, origin
 from indexer.booking import Terms
 from indexer.chains.families import open_chain
 from indexer.console import (
@@ -24,7 +24,7 @@ from indexer.console import (
     show,
 )
 from indexer.installation import Installation
-from indexer.scan_request import Errand, Request, State
+from indexer.scan.request import Errand, Request, State, ask, state
 
 OMISSIONS: Final = (
     "The node named the blocks: what it left out is missing, and so are native coins. "
@@ -71,8 +71,8 @@ async def _read_again(
     try:
         await origin.identify(installation.pool, wanted.id, await chain.connect())
         errand = await Errand.open(wanted, chain, installation.pool, request)
-        scan = await scan_request.ask(installation.pool, request)
-        before = await scan_request.state(installation.pool, scan)
+        scan = await ask(installation.pool, request)
+        before = await state(installation.pool, scan)
         blocks = request.last - request.first + 1
         if before.unread < blocks:
             sys.stderr.write(f"{blocks - before.unread} of {blocks} blocks are read already\n")

@@ -13,7 +13,7 @@ from indexer.chains.families import open_chain
 from indexer.chains.rpc import RECORDED
 from indexer.model import Refused, Unavailable
 from indexer.recording import Recording
-from indexer.recording_tape import Playback
+from indexer.recording.tape import Playback
 
 ENDPOINT: Final = f"{RECORDED}://file"  # who answers
 

@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 from typing_extensions import TypedDict
 
 from indexer.chains import Sighting
-from indexer.explain_cases import Subject
-from indexer.explain_nodes import Elsewhere, Look
+from indexer.explain.cases import Subject
+from indexer.explain.nodes import Elsewhere, Look
 from indexer.status import NetworkState, Standing
 
 StepName: TypeAlias = Literal[

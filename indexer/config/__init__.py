@@ -26,9 +26,9 @@ from pydantic import (
     field_validator,
 )
 
-from indexer import config_source
 from indexer.chains.utxo_network import NETWORKS as UTXO_NETWORKS
-from indexer.config_values import (
+from indexer.config import source
+from indexer.config.values import (
     NATIVE_COINS,
     HeaderName,
     HeaderValue,
@@ -316,10 +316,10 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     path = _default_file() if path is None else path
     try:
-        tables = {} if path is None else config_source.read(path)
+        tables = {} if path is None else source.read(path)
     except Refused as problem:
         raise ConfigError([str(problem)]) from None
-    warnings = config_source.overlay(tables, environ, Settings, FAMILIES)
+    warnings = source.overlay(tables, environ, Settings, FAMILIES)
     problems: list[str] = []
     networks = _networks(tables.pop("networks", {}), problems)
     settings = _validate(Settings, tables, (), problems)
@@ -341,12 +341,12 @@ def _default_file() -> Path | None:
 
 
 def _validate(
-    model: type[Table], table: Any, place: config_source.Place, problems: list[str]
+    model: type[Table], table: Any, place: source.Place, problems: list[str]
 ) -> Table | None:
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        problems += config_source.sentences(error, model, place)
+        problems += source.sentences(error, model, place)
         return None
 
 

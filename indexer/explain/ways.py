@@ -8,9 +8,9 @@ from typing import Final
 from typing_extensions import TypedDict
 
 from indexer.api.shapes import Amount, Units
-from indexer.explain_callbacks import callback_steps
-from indexer.explain_cases import Case
-from indexer.explain_steps import Step, StepName, ended, hindrance, passed, stopped_at, waits
+from indexer.explain.callbacks import callback_steps
+from indexer.explain.cases import Case
+from indexer.explain.steps import Step, StepName, ended, hindrance, passed, stopped_at, waits
 from indexer.model import Coin, Deposit, Reason, State, format_amount
 
 REVIEW: Final = "an admin decides: `POST /v1/deposits/{id}/release` or `…/reject`"

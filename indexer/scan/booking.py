@@ -18,7 +18,7 @@ from indexer.booking import COVERED, Booking, Terms
 from indexer.chains import Chain
 from indexer.cursors import Cursor, Stale
 from indexer.model import Deposit, Moment, Unavailable
-from indexer.scan_reading import Reading
+from indexer.scan.reading import Reading
 
 
 class Rules(Protocol):

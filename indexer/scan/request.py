@@ -14,21 +14,21 @@ from uuid import uuid4
 
 import asyncpg
 
-from indexer import cursors, scan_booking
+from indexer import cursors
 from indexer.booking import Terms
 from indexer.chains import Chain
 from indexer.cursors import Stale
 from indexer.model import Refused, Unavailable
-from indexer.scan import Scanner
-from indexer.scan_candidates import Candidates
-from indexer.scan_claims import Claims
+from indexer.scan import Scanner, booking
+from indexer.scan.candidates import Candidates
+from indexer.scan.claims import Claims
 from indexer.watchset import WatchSet
 
 BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0)  # after failures in a row; then it is given up
 SHARED_SECONDS: Final = 0.5  # between two looks at what other processes have in hand
 
 
-class Rules(scan_booking.Rules, Protocol):
+class Rules(booking.Rules, Protocol):
     @property
     def reorg_window(self) -> int: ...  # blocks that may be replaced
 

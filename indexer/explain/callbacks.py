@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from indexer.explain_facts import Delivery, Event, Facts
-from indexer.explain_steps import Step, ended, passed, waits
+from indexer.explain.facts import Delivery, Event, Facts
+from indexer.explain.steps import Step, ended, passed, waits
 from indexer.model import Deposit, format_time
 
 

@@ -1,7 +1,7 @@
 """Reads past blocks again: the gap between a registration and its activation, and `fromBlock`.
 
 It decodes and proves as the follower does, and books inside each address's and coin's coverage.
-Any number of processes may do so for one network: see `scan_claims`.
+Any number of processes may do so for one network: see `claims`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
-from indexer import scan_reading
 from indexer.booking import COVERED, Terms
 from indexer.chains import Chain
 from indexer.chains.turn import give_way
 from indexer.cursors import Stale
 from indexer.model import Unavailable
-from indexer.scan_booking import Booked, Ground, PastBooking, Rules, survey
-from indexer.scan_claims import Claim, Claims, mark_read
-from indexer.scan_reading import Reading
-from indexer.scan_stride import Stride
+from indexer.scan import reading
+from indexer.scan.booking import Booked, Ground, PastBooking, Rules, survey
+from indexer.scan.claims import Claim, Claims, mark_read
+from indexer.scan.reading import Reading
+from indexer.scan.stride import Stride
 from indexer.watchset import WatchSet
 
 BOOKED_AT_ONCE: Final = 500  # transfers, about: for so long a follower may have to wait
@@ -55,7 +55,7 @@ class Scanner:
         self._booking = PastBooking(network, rules, chain)
         self._claims = claims or Claims(network, uuid4())
         self._terms = terms
-        self._read = read or partial(scan_reading.read, chain, watch)
+        self._read = read or partial(reading.read, chain, watch)
         self._stride = Stride()
 
     async def step(self) -> bool:

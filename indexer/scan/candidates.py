@@ -12,11 +12,10 @@ from typing import Final, Protocol, runtime_checkable
 
 import asyncpg
 
-from indexer import scan_reading
 from indexer.booking import Found
 from indexer.chains import NATIVE, Chain, Header
 from indexer.model import Refused, Unavailable
-from indexer.scan_reading import Reading
+from indexer.scan.reading import Reading, read
 from indexer.watchset import WatchSet
 
 MOST_ADDRESSES: Final = 500  # that a node is asked about at once
@@ -67,12 +66,12 @@ class Candidates:
         return cls(chain, chain, watch, [row["address"] for row in rows])
 
     async def read(self, first: int, last: int) -> Reading:
-        """As `scan_reading.read`, of the blocks alone that are named."""
+        """As `reading.read`, of the blocks alone that are named."""
         headers: list[Header] = []
         found: list[Found] = []
         checks: dict[tuple[bytes, bytes, bytes], bool | None] = {}
         for height, block_hash in sorted((await self._named(first, last)).items()):
-            reading = await scan_reading.read(self._chain, self._watch, height, height)
+            reading = await read(self._chain, self._watch, height, height)
             if reading.headers[0].hash != block_hash:
                 raise Unavailable(f"the chain changed at block {height} while it was read")
             headers += reading.headers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer.chains import Codec, Transfer
-from indexer.explain_facts import Facts, Watcher
-from indexer.explain_nodes import Look
+from indexer.explain.facts import Facts, Watcher
+from indexer.explain.nodes import Look
 from indexer.model import Coin, Deposit
 
 

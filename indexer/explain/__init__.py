@@ -14,11 +14,11 @@ import asyncpg
 from typing_extensions import TypedDict
 
 from indexer.chains import Codec
-from indexer.explain_cases import Subject, cases_of
-from indexer.explain_facts import Question, deposits_of, gather
-from indexer.explain_nodes import Elsewhere, Look, Reach, look, look_elsewhere
-from indexer.explain_steps import Step, StepName, stopped_at, transaction_steps
-from indexer.explain_ways import Way, way
+from indexer.explain.cases import Subject, cases_of
+from indexer.explain.facts import Question, deposits_of, gather
+from indexer.explain.nodes import Elsewhere, Look, Reach, look, look_elsewhere
+from indexer.explain.steps import Step, StepName, stopped_at, transaction_steps
+from indexer.explain.ways import Way, way
 from indexer.secret import Vault
 
 MAX_WAYS: Final = 100  # shown of a transaction's transfers; those of somebody come first
