@@ -29,7 +29,7 @@ $(NODE): tests/node/package-lock.json
 node: $(NODE)
 
 test: install node  ## the tests, shortened runs (needs Node 20+ for anvil)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(TESTS)
+	$(BIN)/pytest --numprocesses 4 --dist loadfile $(TESTS)
 
 soak: install node  ## the full numbers: 100 kills, long histories
 	DEPOSITD_SOAK=1 $(BIN)/pytest $(TESTS)

@@ -40,12 +40,18 @@ async def copy_column(
         count += len(found)
         take(found)
 
-    async with connection.transaction():
+    patient = connection.transaction()
+    await patient.start()
+    try:
         await connection.execute(f"set local statement_timeout = '{COPY_SECONDS:.0f}s'")
         tag = await connection.copy_from_query(
             query, *arguments, output=feed, format="binary", timeout=COPY_SECONDS
         )
         await connection.execute("set local statement_timeout to default")
+    except BaseException:
+        connection.terminate()  # asyncpg leaves a COPY that is called off where nothing ends it
+        raise
+    await patient.commit()
     if tag != f"COPY {count}":
         raise Impossible(f"read {count} values where the server says {tag}")
 

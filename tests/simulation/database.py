@@ -366,6 +366,9 @@ class Connection:
         self._heard.remove(callback)
         self._database.listeners.remove(callback)
 
+    def terminate(self) -> None:
+        self.lose()
+
     def is_in_transaction(self) -> bool:
         return self.depth > 0
 
@@ -403,6 +406,12 @@ class Transaction:
         self._name = f"part{depth}" if depth else ""
         begin = "begin read only" if self._readonly else "begin"
         await client.execute(f"savepoint {self._name}" if self._name else begin)
+
+    async def start(self) -> None:
+        await self.__aenter__()
+
+    async def commit(self) -> None:
+        await self.__aexit__(None, None, None)
 
     async def __aexit__(
         self,

@@ -16,8 +16,13 @@ from indexer.embedded import Embedded
 from indexer.secret import Vault
 from tests.simulation.world import SECRET_KEY
 
-# Who waits for whom is looked for by the simulation, and tidying up takes locks.
-SETTINGS: Final = ("autovacuum = off", "deadlock_timeout = '1h'")
+# Who waits for whom is looked for by the simulation, and tidying up takes locks. A plan must not
+# depend on how often a connection, kept from history to history, had the statement before.
+SETTINGS: Final = (
+    "autovacuum = off",
+    "deadlock_timeout = '1h'",
+    "plan_cache_mode = force_custom_plan",
+)
 
 
 @contextmanager
