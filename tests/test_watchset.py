@@ -23,9 +23,9 @@ from tests.test_promises import act, check, check_events, histories
 from tests.test_rewind import before_blocks
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
-HISTORIES: Final = 2_000 if SOAK else 25
+HISTORIES: Final = 2_000 if SOAK else 12
 
-pytestmark = pytest.mark.timeout(3_600 if SOAK else 120)
+pytestmark = pytest.mark.timeout(3_600 if SOAK else 240)
 
 
 @pytest.fixture
