@@ -32,7 +32,7 @@ class Depositd:
         """It is installed."""
 
     def command(self, job: Job) -> Command:
-        urls = [job.url, job.honest] if self.second else [job.url]
+        urls = dict.fromkeys([job.url, job.honest] if self.second else [job.url])
         arguments = [job.database, self.verify, *urls]
         return Command([sys.executable, "-m", __name__, *arguments], {"PYTHONPATH": _root()})
 
