@@ -52,12 +52,8 @@ def transfers(content: Content, watch: Watch) -> list[Transfer]:
 def _recipients(content: Content, at: int, assets: Collection[bytes]) -> Iterator[bytes]:
     """Of all that an execution may have moved, as `_movements` reads it, but nothing more of it."""
     execution = content.executions[at]
-    if NATIVE in assets and execution.transaction is not None:
-        tx = execution.transaction
-        if tx.value != "0x0" or tx.mint is not None:
-            yield from (each.recipient for each in _native(content, at))
-        elif content.payments:
-            yield from (each.recipient for each in content.payments[at])
+    if NATIVE in assets:
+        yield from (each.recipient for each in _native(content, at))
     if execution.status is not False:
         for log in execution.logs:
             if log.address in assets:

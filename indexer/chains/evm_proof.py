@@ -26,7 +26,7 @@ import msgspec
 from indexer.chains import evm_rlp as rlp
 from indexer.chains.answers import Malformed, NotProved
 from indexer.chains.evm_transaction import OP_DEPOSIT, created_address, raw_transaction
-from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list, trie_root
+from indexer.chains.evm_trie import keccak, trie_root
 from indexer.chains.evm_wire import (
     WireBlock,
     WireHeader,
@@ -193,7 +193,7 @@ def header_bytes(header: WireHeader) -> bytes:
     A field that a fork left out before a later one counts as empty, as in geth. A header with
     fields that are unknown here hashes to something else and so fails its proof.
     """
-    fields: list[bytes] = []
+    fields: list[str] = []
     for attribute, name in _FIRST_FIELDS:
         text = getattr(header, attribute)
         if text is None:
@@ -202,8 +202,8 @@ def header_bytes(header: WireHeader) -> bytes:
     later = [(attribute, getattr(header, attribute)) for attribute in _LATER_FIELDS]
     while later and later[-1][1] is None:
         later.pop()
-    fields += [b"\x80" if text is None else _field(attribute, text) for attribute, text in later]
-    return rlp_list(fields)
+    fields += [rlp.EMPTY if text is None else _field(attribute, text) for attribute, text in later]
+    return octets("0x" + rlp.listed(fields))
 
 
 def transactions_root(transactions: Iterable[WireTransaction]) -> bytes:
@@ -215,7 +215,7 @@ def receipts_root(receipts: Iterable[WireReceipt]) -> bytes:
 
 
 def receipt_bytes(receipt: WireReceipt) -> bytes:
-    """What the receipts root commits to; a typed one is prefixed, not wrapped (EIP-2718)."""
+    """What the receipts root commits to."""
     if receipt.status is not None:
         outcome = rlp.number(receipt.status)
     elif receipt.root is not None:
@@ -236,7 +236,7 @@ def receipt_bytes(receipt: WireReceipt) -> bytes:
         # Before Canyon nodes show depositNonce, but no root commits to it (P51).
         body.append(rlp.number(receipt.deposit_nonce or "0x0"))
         body.append(rlp.number(receipt.deposit_receipt_version))
-    return octets(f"0x{f'{kind:02x}' if kind else ''}{rlp.listed(body)}")
+    return rlp.envelope(kind, body)
 
 
 def _encode_log(log: WireLog) -> str:
@@ -260,19 +260,12 @@ def _digits(texts: Sequence[str], count: int) -> list[str]:
 
 
 def withdrawals_root(withdrawals: Iterable[Withdrawal]) -> bytes:
-    return trie_root(
-        [
-            rlp_list(
-                (
-                    rlp_int(quantity(each.index)),
-                    rlp_int(quantity(each.validator_index)),
-                    rlp_bytes(octets(each.address)),
-                    rlp_int(quantity(each.amount)),
-                )
-            )
-            for each in withdrawals
-        ]
-    )
+    return trie_root([octets("0x" + _encode_withdrawal(each)) for each in withdrawals])
+
+
+def _encode_withdrawal(each: Withdrawal) -> str:
+    index, validator = rlp.number(each.index), rlp.number(each.validator_index)
+    return rlp.listed((index, validator, rlp.data(each.address), rlp.number(each.amount)))
 
 
 def bloom(logs: Iterable[Log]) -> bytes:
@@ -293,8 +286,8 @@ def _item_bits(item: bytes) -> int:
     return bits
 
 
-def _field(attribute: str, text: str) -> bytes:
-    return rlp_int(quantity(text)) if attribute in _NUMBERS else rlp_bytes(octets(text))
+def _field(attribute: str, text: str) -> str:
+    return rlp.number(text) if attribute in _NUMBERS else rlp.data(text)
 
 
 def _prove_withdrawals(block: WireBlock) -> None:

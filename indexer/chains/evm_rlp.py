@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from indexer.chains.answers import Malformed
+from indexer.chains.evm_wire import octets
 
 EMPTY: Final = "80"  # the string of no bytes, and the number 0
 SIZES: Final = 4096  # whose prefixes are remembered
@@ -55,6 +56,11 @@ def listed(encoded: Iterable[str]) -> str:
     if size < 2 * SHORT:
         return _LISTS[size] + body
     return _long(0xF7, size // 2) + body
+
+
+def envelope(kind: int, fields: Iterable[str]) -> bytes:
+    """The bytes of a transaction or receipt; a typed one's are prefixed, not wrapped (EIP-2718)."""
+    return octets(f"0x{f'{kind:02x}' if kind else ''}{listed(fields)}")
 
 
 @lru_cache(maxsize=SIZES)

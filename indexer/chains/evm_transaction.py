@@ -12,13 +12,12 @@ from typing import Final
 import coincurve
 
 from indexer.chains.answers import NotProved
-from indexer.chains.evm_rlp import EMPTY, data, listed, number
+from indexer.chains.evm_rlp import EMPTY, data, envelope, listed, number
 from indexer.chains.evm_trie import keccak, rlp_bytes, rlp_int, rlp_list
 from indexer.chains.evm_wire import (
     AccessEntry,
     Authorization,
     WireTransaction,
-    octets,
     quantity,
     sized,
 )
@@ -38,10 +37,10 @@ def raw_transaction(tx: WireTransaction) -> bytes:
     """The bytes that the transaction's hash and the transactions root are made of."""
     kind = quantity(tx.type)
     if kind == OP_DEPOSIT:
-        return _bytes("7e", _deposit(tx))
+        return envelope(kind, _deposit(tx))
     if kind == LEGACY:
-        return _bytes("", [*_legacy(tx), _number(tx.v, tx, "v"), *_signature(tx)])
-    return _bytes(f"{kind:02x}", [*_typed(tx, kind), _digit(_parity(tx)), *_signature(tx)])
+        return envelope(kind, [*_legacy(tx), _number(tx.v, tx, "v"), *_signature(tx)])
+    return envelope(kind, [*_typed(tx, kind), _digit(_parity(tx)), *_signature(tx)])
 
 
 def recover_sender(tx: WireTransaction) -> bytes:
@@ -71,19 +70,14 @@ def _signed_message(tx: WireTransaction) -> tuple[bytes, int]:
     """What was signed, and the parity bit of the signature."""
     kind = quantity(tx.type)
     if kind != LEGACY:
-        return _bytes(f"{kind:02x}", _typed(tx, kind)), _parity(tx)
+        return envelope(kind, _typed(tx, kind)), _parity(tx)
     v = quantity(_given(tx.v, tx, "v"))
     if v in PRE_155_V:
-        return _bytes("", _legacy(tx)), v - PRE_155_V[0]
+        return envelope(kind, _legacy(tx)), v - PRE_155_V[0]
     if v < EIP155_FIRST_V:
         raise NotProved(f"transaction {tx.hash} has the signature parity {v}")
     chain_id, parity = divmod(v - EIP155_FIRST_V, 2)
-    return _bytes("", [*_legacy(tx), number(hex(chain_id)), EMPTY, EMPTY]), parity
-
-
-def _bytes(kind: str, fields: list[str]) -> bytes:
-    """A type's byte, which is prefixed and not wrapped (EIP-2718), and the list of its fields."""
-    return octets(f"0x{kind}{listed(fields)}")
+    return envelope(kind, [*_legacy(tx), number(hex(chain_id)), EMPTY, EMPTY]), parity
 
 
 def _legacy(tx: WireTransaction) -> list[str]:
