@@ -59,16 +59,8 @@ class Want(NamedTuple):
     room: int  # further ones
 
 
-# Endpoints with live deliveries, and how old the oldest is: found by skipping through the index.
+# Endpoints that have something to send or to be probed with, and how late that is.
 _DUE: Final = """
-    with recursive lane as (
-        (select endpoint, due_at from delivery order by endpoint, due_at limit 1)
-        union all
-        select next.endpoint, next.due_at
-          from lane cross join lateral (
-            select d.endpoint, d.due_at from delivery d
-             where d.endpoint > lane.endpoint order by d.endpoint, d.due_at limit 1) next
-    )
     select lane.endpoint, h.open_until is not null as probe,
            extract(epoch from clock() - lane.due_at)::float8 as late
       from lane

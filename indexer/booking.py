@@ -376,3 +376,16 @@ class Booking:
 
 def _identity(deposit: Deposit) -> Identity:
     return (deposit.tx, deposit.address, deposit.asset, deposit.ordinal)
+
+
+def transfer_of(deposit: Deposit) -> Transfer:
+    """What the chain did, as the deposit keeps it."""
+    return Transfer(
+        tx=deposit.tx,
+        asset=deposit.asset,
+        recipient=deposit.address,
+        ordinal=deposit.ordinal,
+        units=deposit.units,
+        sender=deposit.sender,
+        maturity=deposit.maturity,
+    )

@@ -61,17 +61,9 @@ _NETWORKS: Final = """
       left join lateral (select b.height, b.time from block b
                           where b.network = n.id order by b.height limit 1) low on true
 """
-# Endpoints with live deliveries are found by skipping through the index; those that may be sent
-# something are counted.
+# Of the endpoints that may be sent something, what is due is counted.
 _DUE: Final = """
-    with recursive lane as (
-        (select endpoint, due_at from delivery order by endpoint, due_at limit 1)
-        union all
-        select next.endpoint, next.due_at
-          from lane cross join lateral (
-            select d.endpoint, d.due_at from delivery d
-             where d.endpoint > lane.endpoint order by d.endpoint, d.due_at limit 1) next
-    ), ready as materialized (
+    with ready as materialized (
         select lane.*
           from lane
           join endpoint e on e.id = lane.endpoint and e.state = 'active'

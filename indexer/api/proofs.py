@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 from indexer.api.errors import Conflict, missing
 from indexer.api.operation import Call, Routes
 from indexer.api.shapes import Units
-from indexer.chains import Codec, Transfer
+from indexer.booking import transfer_of
+from indexer.chains import Codec
 from indexer.chains.evidence import Branch, Evidence, Proof, TreeEvidence
 from indexer.ledger import deposit_from
 from indexer.model import Deposit, Refused, State
@@ -73,15 +74,7 @@ async def prove_deposit(call: Call) -> DepositProof:
     deposit = await _find(call)
     if deposit.state is State.ORPHANED:
         raise Conflict(f"deposit {deposit.id} is orphaned: its block left the chain")
-    transfer = Transfer(
-        tx=deposit.tx,
-        asset=deposit.asset,
-        recipient=deposit.address,
-        ordinal=deposit.ordinal,
-        units=deposit.units,
-        sender=deposit.sender,
-    )
-    place = deposit.place
+    place, transfer = deposit.place, transfer_of(deposit)
     try:
         proof = await call.context.proofs(deposit.network, place.height, place.hash, transfer)
     except Refused as refusal:

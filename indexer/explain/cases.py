@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from indexer.booking import transfer_of
 from indexer.chains import Codec, Transfer
 from indexer.explain.facts import Facts, Watcher
 from indexer.explain.nodes import Look
@@ -67,17 +68,7 @@ def cases_of(subject: Subject) -> list[Case]:
             cases.append(Case(subject, transfer, height, account, deposit))
         if not accounts:
             cases.append(Case(subject, transfer, height, None, None))
-    cases += [Case(subject, _of(d), d.place.height, d.account, d) for d in deposits.values()]
+    for deposit in deposits.values():
+        height = deposit.place.height
+        cases.append(Case(subject, transfer_of(deposit), height, deposit.account, deposit))
     return sorted(cases, key=lambda case: case.account is None)
-
-
-def _of(deposit: Deposit) -> Transfer:
-    return Transfer(
-        tx=deposit.tx,
-        asset=deposit.asset,
-        recipient=deposit.address,
-        ordinal=deposit.ordinal,
-        units=deposit.units,
-        sender=deposit.sender,
-        maturity=deposit.maturity,
-    )

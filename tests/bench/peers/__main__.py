@@ -92,12 +92,13 @@ class Contest:
 
 def speed(contest: Contest, blocks: int) -> Iterator[list[str]]:
     """Of an honest node: who handles how many Transfers a second."""
-    transfers = blocks * MAINNET.transfers
     for matching, what in ((SPARSE, "an exchange's"), (DENSE, "every one a row")):
         with Served(node.node, contest.chain(what, blocks, matching), CHAIN_ID) as url:
             # Whom a Transfer pays is nothing to the peers: they store all of them.
             entered = [p for p in PEERS if isinstance(p, Depositd) or matching == DENSE]
             for peer in tqdm(entered, desc=what, leave=False, disable=None):
+                read = blocks + node.FINAL if peer.to_head else blocks
+                transfers = read * MAINNET.transfers
                 scores = [contest.run(peer, blocks, url, url) for _ in range(ROUNDS)]
                 rates = [transfers / score.wall for score in scores]
                 yield [

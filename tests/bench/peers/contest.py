@@ -41,6 +41,7 @@ class Command:
 class Peer(Protocol):
     name: str  # with its version
     stores: str  # where its rows go
+    to_head: bool  # it reads (and stores) the blocks above the last as well
 
     def install(self, tools: Path) -> None: ...
     def command(self, job: Job) -> Command: ...

@@ -25,6 +25,7 @@ open(path, "w").write(str(len(erc20)))
 class Cryo:
     name = "cryo 0.3.2"
     stores = "memory"
+    to_head = False
 
     def install(self, tools: Path) -> None:
         install([sys.executable, "-m", "venv", tools], tools)

@@ -21,6 +21,7 @@ from tests.bench.peers.node import WATCHED
 
 class Depositd:
     stores = "PostgreSQL"
+    to_head = True
 
     def __init__(self, verify: str, *, second: bool = False) -> None:
         """`second`: it has an honest node as well, after the one that all have."""

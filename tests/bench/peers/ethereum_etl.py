@@ -15,6 +15,7 @@ PATCH: Final = "import inspect\ninspect.getargspec = inspect.getfullargspec\n"
 class EthereumEtl:
     name = "ethereum-etl 2.4.2"
     stores = "CSV"
+    to_head = False
 
     def install(self, tools: Path) -> None:
         install([sys.executable, "-m", "venv", tools], tools)

@@ -22,6 +22,7 @@ SCHEMA: Final = "ponder"
 class Ponder:
     name = "Ponder 0.16.10"
     stores = "PostgreSQL"
+    to_head = False
 
     def install(self, tools: Path) -> None:
         shutil.copytree(SOURCE, tools, dirs_exist_ok=True)

@@ -14,6 +14,7 @@ SOURCE: Final = Path(__file__).with_name("sqd")
 class Sqd:
     name = "SQD evm-processor 1.27.3"
     stores = "PostgreSQL"
+    to_head = False
 
     def install(self, tools: Path) -> None:
         shutil.copytree(SOURCE, tools, dirs_exist_ok=True)
