@@ -505,6 +505,10 @@ create table endpoint_secret (
 -- fresh token; an outcome is taken only with that token. No index knows of leases, and each row has
 -- room for another version beside it, so that a claim writes to no index. Finished ones move to
 -- delivery_done in the settling statement, so that this table holds nothing but work.
+-- It is empty most of the time. Once a vacuum has seen it so but couldn't cut its pages off (somebody's
+-- snapshot is old), the planner takes an index of it for a page, and a join by `=` may walk the whole
+-- index for each row of the other side: 500 rows took minutes. So it is joined laterally `for update`
+-- or by `= any (array[…])`, which leave no other way than to look each row up.
 create table delivery (
     id           bigint generated always as identity primary key,
     endpoint     text not null references endpoint on delete cascade,
@@ -646,24 +650,22 @@ begin
          order by v.account, v.position, e.id
            for key share of e
             on conflict do nothing
-        returning endpoint
-    )
-    select coalesce(array_agg(distinct endpoint), '{}') into endpoints from made;
-    if cardinality(endpoints) > 0 then
+        returning endpoint, deposit, sequence
+    ), hurried as (
         -- News of a deposit is worth trying what waits before it at once. A row that somebody holds
         -- is being tried right now; waiting for it would only hold up the indexer.
         update delivery set due_at = clock()
-         where id in (
-            select earlier.id
-              from delivery made
-              join delivery earlier on earlier.endpoint = made.endpoint
-                                   and earlier.deposit = made.deposit
-                                   and earlier.sequence < made.sequence
-                                   and not earlier.resent
-             where made.event = any (event_ids)
-               and earlier.lease_token is null and earlier.due_at > clock()
-               for update of earlier skip locked);
-    end if;
+         where id = any (array(
+            select waiting.id
+              from made cross join lateral (
+                select w.id from delivery w
+                 where w.endpoint = made.endpoint and w.deposit = made.deposit
+                   and w.sequence < made.sequence and not w.resent
+                   and w.lease_token is null and w.due_at > clock()
+                   for update skip locked) waiting
+             where made.sequence > 1))
+    )
+    select coalesce(array_agg(distinct endpoint), '{}') into endpoints from made;
     perform ring_bell(endpoints);  -- streams hear of events that nobody is called about
 end $$;
 
@@ -673,7 +675,7 @@ language sql as $$
     with live as materialized (
         select id from delivery where id = any (ids) order by id for update
     ), gone as (
-        delete from delivery d using live where d.id = live.id returning d.*
+        delete from delivery where id = any (array(select id from live)) returning *
     ), done as (
         insert into delivery_done (id, endpoint, event, deposit, sequence, state, reason, requests,
                                    attempts, last_error, last_status, created_at)

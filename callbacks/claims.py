@@ -111,7 +111,7 @@ _LEASE: Final = f"""
     leased as (
         update delivery d
            set lease_token = $1, leased_until = clock() + make_interval(secs => $2)
-          from picked where d.id = picked.id
+         where d.id = any (array(select id from picked))
         returning d.id, d.endpoint, d.event, d.requests, d.attempts, d.resent,
                   d.due_at > clock() as early
     )
@@ -261,11 +261,11 @@ _RELEASE: Final = """
     with mine as materialized (
         select d.id from delivery d
           join unnest($1::bigint[], $2::uuid[]) as c (id, token)
-            on c.id = d.id and c.token = d.lease_token
-         order by d.id for update of d
+            on d.id = any (array[c.id]) and d.lease_token = c.token
+         order by c.id for update of d
     )
     update delivery d set lease_token = null, leased_until = null
-      from mine where d.id = mine.id
+     where id = any (array(select id from mine))
 """
 
 

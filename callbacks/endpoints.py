@@ -244,9 +244,9 @@ async def cancel(
 
 _HURRY: Final = """
     update delivery set due_at = $2
-     where id in (select id from delivery
-                   where endpoint = $1 and due_at > $2 and lease_token is null
-                   order by due_at limit $3 for update skip locked)
+     where id = any (array(select id from delivery
+                            where endpoint = $1 and due_at > $2 and lease_token is null
+                            order by due_at limit $3 for update skip locked))
 """
 
 

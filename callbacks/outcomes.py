@@ -40,7 +40,7 @@ class Settled(NamedTuple):
 
 # What waits behind a delivery that is tried again later is moved along with it, so that claims do
 # not step over it until then. Nobody else's work can be among that: a later one is never leased
-# while an earlier one lives.
+# while an earlier one lives. Why `= any (array[…])`: schema.sql, at the table.
 _SETTLE: Final = """
     with outcome as (
         select * from unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::float8[],
@@ -57,15 +57,16 @@ _SETTLE: Final = """
                    select from delivery later
                     where later.endpoint = d.endpoint and later.deposit = d.deposit
                       and later.sequence > d.sequence and not later.resent) as followed
-          from delivery d join outcome o on o.id = d.id and o.token = d.lease_token
-         order by d.id
+          from outcome o
+          join delivery d on d.id = any (array[o.id]) and d.lease_token = o.token
+         order by o.id
            for update of d
     ), mine as materialized (
         select held.*, superseded, state is not null or superseded as ended
           from held cross join lateral (
             select state is null and charged and followed and answered >= $17 as superseded) s
     ), gone as (
-        delete from delivery d using mine where d.id = mine.id and mine.ended
+        delete from delivery d using mine where d.id = any (array[mine.id]) and mine.ended
         returning d.id, d.endpoint, d.event, d.deposit, d.sequence, d.created_at, mine.superseded,
                   mine.state, mine.reason, mine.number, mine.attempts, mine.error, mine.status
     ), done as (
@@ -82,17 +83,19 @@ _SETTLE: Final = """
                requests = mine.number, attempts = mine.attempts, answered = mine.answered,
                lease_token = null, leased_until = null, last_error = mine.error,
                last_status = mine.status
-          from mine where d.id = mine.id and not mine.ended
+          from mine where d.id = any (array[mine.id]) and not mine.ended
         returning d.endpoint, d.deposit, d.sequence, d.due_at, d.resent
     ), behind as (
         select d.id, retried.due_at
-          from retried
-          join delivery d on d.endpoint = retried.endpoint and d.deposit = retried.deposit
-                         and d.sequence > retried.sequence and not d.resent
-         where not retried.resent and d.lease_token is null
-           for update of d skip locked
+          from retried cross join lateral (
+            select later.id from delivery later
+             where later.endpoint = retried.endpoint and later.deposit = retried.deposit
+               and later.sequence > retried.sequence and not later.resent
+               and later.lease_token is null
+               for update skip locked) d
+         where not retried.resent
     ), moved as (
-        update delivery d set due_at = behind.due_at from behind where d.id = behind.id
+        update delivery d set due_at = behind.due_at from behind where d.id = any (array[behind.id])
     ), logged as (
         insert into attempt (delivery, number, at, charged, status, error, address, dns_ms,
                              connect_ms, tls_ms, first_byte_ms, total_ms, head)

@@ -59,7 +59,8 @@ _WANTED: Final = """
      where e.id = $1 and v.created_at >= $2 and v.created_at < $3
        and ($4::text[] is null or f.state::text = any ($4))
        and asks_for(e, v.type, d, c)
-       and not exists (select from delivery l where l.event = v.id and l.endpoint = e.id)
+       and not exists (
+           select from delivery l where l.event = any (array[v.id]) and l.endpoint = e.id)
 """
 _COUNT: Final = f"""
     select count(*) as count, min(position) as first, max(position) as last

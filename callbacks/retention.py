@@ -28,12 +28,12 @@ _ACCOUNTS: Final = """
 _LOCK: Final = """
     select v.id from event v
      where (v.account = $1 or ($1::text is null and v.account is null)) and v.created_at < $2
-       and not exists (select from delivery d where d.event = v.id)
+       and not exists (select from delivery d where d.event = any (array[v.id]))
      order by v.created_at limit $3 for update skip locked
 """
 _DELETE: Final = """
     delete from event v
-     where v.id = any ($1) and not exists (select from delivery d where d.event = v.id)
+     where v.id = any ($1) and not exists (select from delivery d where d.event = any (array[v.id]))
     returning position
 """
 _FORGET: Final = "update account set forgotten = greatest(forgotten, $2) where id = $1"
