@@ -272,3 +272,17 @@ async def test_two_registrations_that_meet_at_a_removed_address_start_it_over_on
     assert await waiting == 1
     row = await pool.fetchrow("select state, active_from, covered_from from watched_address")
     assert tuple(row) == ("pending", None, 1)
+
+
+@pytest.mark.parametrize(("account", "network"), [("nobody", "net"), ("alice", "nowhere")])
+async def test_an_address_of_nobody_or_nowhere_is_refused(
+    pool: asyncpg.Pool, account: str, network: str
+) -> None:
+    await world_with_alice(pool)
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match=f"'{account}'.*|'{network}'.*"):
+        await pool.execute(
+            "insert into watched_address (network, address, account, covered_from) "
+            "values ($2, '\\x99', $1, 0)",
+            account,
+            network,
+        )
