@@ -98,7 +98,7 @@ def no_watch_version() -> Iterator[None]:
 
 def no_token() -> AbstractContextManager[object]:
     """Whoever has sent a delivery settles it, whosever it is by then."""
-    statement = altered(outcomes._SETTLE, "and o.token = d.lease_token", "")
+    statement = altered(outcomes._SETTLE, "and d.lease_token = o.token", "")
     return patch.object(outcomes, "_SETTLE", statement)
 
 
