@@ -48,10 +48,14 @@ def recorded() -> list[Recorded]:
 
 def figures(suite: Suite) -> Iterator[Figure]:
     for block in recorded():
-        yield _figure(suite, block, IDS, PEER, electrumx)
+        yield beside_electrumx(suite, block)
         yield _figure(suite, block, IDS, FLOOR, floor)
         if parse_block(block.raw, NETWORK).witnesses:
             yield _figure(suite, block, PROVED, FLOOR, floor)
+
+
+def beside_electrumx(suite: Suite, block: Recorded) -> Figure:
+    return _figure(suite, block, IDS, PEER, electrumx)
 
 
 def _figure(

@@ -7,135 +7,46 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
-from typing import Final
+from typing import Final, NamedTuple
 
-import asyncpg
-from tqdm import tqdm
-
+from indexer import log
 from indexer.embedded import Embedded
-from tests.bench.blocks import CHAIN_ID, MAINNET
-from tests.bench.peers import contest, node
-from tests.bench.peers.contest import Job, Peer, Score
+from tests.bench import parse
+from tests.bench.blocks import MAINNET
+from tests.bench.peers import node
+from tests.bench.peers.contest import Peer
 from tests.bench.peers.cryo import Cryo
 from tests.bench.peers.depositd import Depositd
+from tests.bench.peers.envio import Envio
 from tests.bench.peers.ethereum_etl import EthereumEtl
 from tests.bench.peers.ponder import Ponder
 from tests.bench.peers.sqd import Sqd
-from tests.bench.process import Served
-from tests.bench.results import MEGABYTE, aligned, machine
-from tests.bench.suite import DENSE, SPARSE
+from tests.bench.peers.tables import FAULTS, ROUNDS, SPEED, Runs, faults, speed
+from tests.bench.results import aligned, machine
+from tests.bench.suite import FULL, Suite
 
 TOOLS: Final = Path(".peers")
-ROUNDS: Final = 3
 BLOCKS: Final = 200
 FAULT_BLOCKS: Final = 20
 PEERS: Final[Sequence[Peer]] = (
     Depositd("full"),
     Depositd("off"),
     Sqd(),
+    Envio(),
     Ponder(),
     EthereumEtl(),
     Cryo(),
 )
 WITNESSES: Final[Sequence[Peer]] = (*PEERS, Depositd("full", second=True))  # of a node that lies
 
-SPEED: Final = (
-    "who",
-    "into",
-    "Transfers/s",
-    "rounds",
-    "Transfers/CPU s",
-    "rows stored",
-    "peak RSS MB",
-)
-FAULTS: Final = ("who", "left out", "rows missing", "left with")
 
-
-class Contest:
-    """Runs of peers, each in a fresh database and folder."""
-
-    def __init__(self, cluster: str, folder: Path) -> None:
-        self._cluster = cluster
-        self._folder = folder
-        self._runs = 0
-
-    def chain(self, name: str, blocks: int, matching: float, left_out: str | None = None) -> Path:
-        folder = self._folder / name
-        node.make(folder, blocks, matching, left_out)
-        return folder
-
-    def run(self, peer: Peer, blocks: int, url: str, honest: str) -> Score:
-        self._runs += 1
-        folder = self._folder / f"run-{self._runs}"
-        folder.mkdir()
-        database = asyncio.run(self._database(f"run_{self._runs}"))
-        tools = (TOOLS / _file_name(peer)).resolve()
-        job = Job(url, honest, blocks, database, folder, tools)
-        score = contest.run(job, peer.command(job), lambda: asyncio.run(peer.rows(job)))
-        if score.code and url == honest:
-            printed = (folder / "printed").read_text(errors="replace")
-            raise RuntimeError(f"{peer.name} failed: {printed[-800:]}")
-        return score
-
-    async def _database(self, name: str) -> str:
-        connection = await asyncpg.connect(self._cluster)
-        try:
-            await connection.execute(f"create database {name}")
-        finally:
-            await connection.close()
-        return self._cluster.rpartition("/")[0] + "/" + name
-
-
-def speed(contest: Contest, blocks: int) -> Iterator[list[str]]:
-    """Of an honest node: who handles how many Transfers a second."""
-    for matching, what in ((SPARSE, "an exchange's"), (DENSE, "every one a row")):
-        with Served(node.node, contest.chain(what, blocks, matching), CHAIN_ID) as url:
-            # Whom a Transfer pays is nothing to the peers: they store all of them.
-            entered = [p for p in PEERS if isinstance(p, Depositd) or matching == DENSE]
-            for peer in tqdm(entered, desc=what, leave=False, disable=None):
-                read = blocks + node.FINAL if peer.to_head else blocks
-                transfers = read * MAINNET.transfers
-                scores = [contest.run(peer, blocks, url, url) for _ in range(ROUNDS)]
-                rates = [transfers / score.wall for score in scores]
-                yield [
-                    f"{peer.name}, {what}" if isinstance(peer, Depositd) else peer.name,
-                    peer.stores,
-                    f"{median(rates):,.0f}",
-                    f"{min(rates):,.0f} to {max(rates):,.0f}",
-                    f"{median(transfers / score.cpu for score in scores):,.0f}",
-                    f"{scores[-1].rows:,}",
-                    f"{max(score.peak_bytes for score in scores) / MEGABYTE:.0f}",
-                ]
-
-
-def faults(contest: Contest, blocks: int) -> Iterator[list[str]]:
-    """Of a node that leaves something out: what is missing in the end, and who noticed."""
-    with ExitStack() as stack:
-        honest = stack.enter_context(
-            Served(node.node, contest.chain("honest", blocks, DENSE), CHAIN_ID)
-        )
-        urls = {
-            what: stack.enter_context(
-                Served(node.node, contest.chain(what, blocks, DENSE, what), CHAIN_ID)
-            )
-            for what in (node.ONE_LOG, node.ALL_LOGS)
-        }
-        for peer in tqdm(WITNESSES, desc="faults", leave=False, disable=None):
-            whole = contest.run(peer, blocks, honest, honest)
-            for what, url in urls.items():
-                score = contest.run(peer, blocks, url, honest)
-                missing = whole.rows - score.rows
-                stopped = score.code != 0
-                yield [
-                    peer.name,
-                    what,
-                    f"none: it stopped at block {blocks // 2}" if stopped else f"{missing:,}",
-                    f"exit {score.code}" + ("" if stopped else ", not a word" * bool(missing)),
-                ]
+class Found(NamedTuple):
+    speed: list[list[str]]
+    faults: list[list[str]]
+    parsing: list[list[str]]
+    failures: Mapping[str, str]  # why there is no figure, by the peer's name
 
 
 def main() -> None:
@@ -143,33 +54,81 @@ def main() -> None:
     arguments.add_argument("--blocks", type=int, default=BLOCKS)
     arguments.add_argument("--markdown", action="store_true", help="as PEERS.md shows it")
     chosen = arguments.parse_args()
+    log.configure(quiet=True)
     load = os.getloadavg()[0]
-    for peer in tqdm(PEERS, desc="install", leave=False, disable=None):
-        tools = TOOLS / _file_name(peer)
-        if not (tools / "installed").exists():
-            tools.mkdir(parents=True, exist_ok=True)
-            peer.install(tools.resolve())
-            (tools / "installed").touch()
-    speeds, lies = asyncio.run(_contest(chosen.blocks))
-    tables = (
-        aligned(speeds, SPEED, text=(0, 1), markdown=chosen.markdown),
-        aligned(lies, FAULTS, text=(0, 1, 2, 3), markdown=chosen.markdown),
-        f"{chosen.blocks} blocks; {machine(load, os.getloadavg()[0])}",
-    )
-    sys.stdout.write("\n\n".join(tables) + "\n")
+    found = asyncio.run(_found(chosen.blocks))
+    conditions = machine(load, os.getloadavg()[0])
+    sys.stdout.write(page(found, chosen.blocks, conditions, markdown=chosen.markdown))
+    sys.exit(bool(found.failures))
 
 
-async def _contest(blocks: int) -> tuple[list[list[str]], list[list[str]]]:
+async def _found(blocks: int) -> Found:
     with tempfile.TemporaryDirectory(prefix="depositd-peers-") as name:
         async with Embedded(Path(name) / "cluster") as cluster:
-            held = Contest(cluster, Path(name))
-            return await asyncio.to_thread(
-                lambda: (list(speed(held, blocks)), list(faults(held, FAULT_BLOCKS)))
-            )
+            return await asyncio.to_thread(_run, cluster, Path(name), blocks)
 
 
-def _file_name(peer: Peer) -> str:
-    return peer.name.split(" ")[0].strip(",").lower()
+def _run(cluster: str, folder: Path, blocks: int) -> Found:
+    runs = Runs(cluster, folder, TOOLS.resolve())
+    runs.install(PEERS)
+    speeds, lies = speed(runs, PEERS, blocks), faults(runs, WITNESSES, FAULT_BLOCKS)
+    suite = Suite(cluster, folder, FULL)
+    parsing = [parse.beside_electrumx(suite, block).row() for block in parse.recorded()]
+    return Found(speeds, lies, parsing, runs.failures)
+
+
+def page(found: Found, blocks: int, conditions: str, *, markdown: bool) -> str:
+    """The tables, and what is missing in them; in Markdown with what they mean."""
+    tables = [
+        aligned(found.speed, SPEED, text=(0, 1), markdown=markdown),
+        aligned(found.faults, FAULTS, text=(0, 1, 2, 3), markdown=markdown),
+        aligned(found.parsing, markdown=markdown) if found.parsing else parse.LEFT_OUT,
+    ]
+    failed = [f"{name} has no figure: {why}" for name, why in found.failures.items()]
+    under = f"{blocks} blocks; {conditions}"
+    if markdown:
+        return _explained(tables, [*failed, under + "."])
+    return "\n\n".join([*tables, *failed, under]) + "\n"
+
+
+def _explained(tables: Sequence[str], under: Sequence[str]) -> str:
+    speeds, lies, parsing = tables
+    notes = "\n\n".join(under)
+    return f"""\
+# What `make bench-peers` found
+
+{notes}
+
+Every peer runs from its process's start to its end, {ROUNDS} times, in a fresh database of one
+embedded PostgreSQL with its durable settings, and reads the same recorded blocks of the same node
+over JSON-RPC. A run that does not store just what must be there gives no figure. CPU and memory are
+the peer's, without PostgreSQL and the node.
+
+## Speed
+
+{speeds}
+
+Blocks have the size of a busy mainnet block ({MAINNET.transactions} transactions, {MAINNET.logs}
+logs, {MAINNET.transfers} ERC-20 Transfers). The peers store every Transfer (ethereum-etl those of
+ERC-721 as well). depositd reads {node.FINAL} more blocks, up to the head, and stores what pays
+{node.WATCHED:,} watched addresses: one Transfer in a thousand, as on "an exchange's" chain, or
+every one. Transfers/s counts those that were read.
+
+## Faults
+
+{lies}
+
+From a block in the middle of {FAULT_BLOCKS} the node leaves out one log, or all, of receipts and
+logs alike; its headers are true. With two nodes the second leaves nothing out.
+
+## Parsing
+
+{parsing}
+
+ElectrumX (PyPI `e-x`; `electrumx` is a fork's) stores Bitcoin blocks into LevelDB, with a full node
+behind it: what can be held against ours is how it reads a block. It makes the ids, ours prove them
+by the merkle root as well. Rates are per second of CPU.
+"""
 
 
 if __name__ == "__main__":

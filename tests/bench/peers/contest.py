@@ -15,6 +15,12 @@ import asyncpg
 INSTALL_SECONDS: Final = 600
 RUN_SECONDS: Final = 240  # for one run of one peer
 LOOK_SECONDS: Final = 0.05
+PRINTED: Final = "printed"  # in a run's folder
+SAID: Final = 600  # characters of what a program said last, for who looks why it failed
+
+
+class Failed(Exception):
+    """A peer that can't be installed, or doesn't do what it must: it gets no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +28,7 @@ class Job:
     """Store every ERC-20 Transfer of blocks 1..`last`."""
 
     url: str  # of the node
-    honest: str  # of one that leaves nothing out
+    honest: str  # of one that leaves nothing out; the same for most jobs
     last: int
     database: str  # URL of a fresh one
     folder: Path  # an empty one, for this run
@@ -42,6 +48,7 @@ class Peer(Protocol):
     name: str  # with its version
     stores: str  # where its rows go
     to_head: bool  # it reads (and stores) the blocks above the last as well
+    erc721: bool  # it takes the Transfers of collectibles for rows as well
 
     def install(self, tools: Path) -> None: ...
     def command(self, job: Job) -> Command: ...
@@ -60,9 +67,9 @@ class Score:
 
 
 def run(job: Job, command: Command, rows: Callable[[], int]) -> Score:
-    """One run of one process; what it prints goes into a file of its folder."""
+    """One run of one process; what it prints goes into PRINTED. Raises Failed past RUN_SECONDS."""
     started = time.monotonic()
-    with (job.folder / "printed").open("wb") as printed:
+    with (job.folder / PRINTED).open("wb") as printed:
         process = subprocess.Popen(
             command.arguments,
             cwd=job.folder,
@@ -81,6 +88,8 @@ def run(job: Job, command: Command, rows: Callable[[], int]) -> Score:
                 process.terminate()
             if now - started > RUN_SECONDS:
                 process.kill()
+                process.wait()
+                raise Failed(f"not done in {RUN_SECONDS} s")
             time.sleep(LOOK_SECONDS)
     process.returncode = os.waitstatus_to_exitcode(status)
     code = 0 if stopped else process.returncode
@@ -88,21 +97,35 @@ def run(job: Job, command: Command, rows: Callable[[], int]) -> Score:
     return Score(rows(), (stopped or now) - started, cpu, usage.ru_maxrss * 1024, code)
 
 
-def install(arguments: Sequence[str | Path], folder: Path) -> None:
-    """Run an installer, quietly unless it fails."""
-    done = subprocess.run(  # the arguments are constants of these modules
-        arguments, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
-    )
+def install(
+    arguments: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run an installer, quietly. Raises Failed."""
+    name = Path(arguments[0]).name
+    try:
+        done = subprocess.run(  # the arguments are constants of these modules
+            arguments,
+            cwd=folder,
+            env={**os.environ, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise Failed(f"{name} is not here") from None
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{name} was not done in {INSTALL_SECONDS} s") from None
     if done.returncode:
-        raise RuntimeError(f"{arguments[0]} failed: {done.stderr[-500:]}")
+        raise Failed(f"{name} failed: {(done.stderr or done.stdout)[-SAID:]}")
 
 
-async def count(database: str, table: str) -> int:
+async def count(database: str, table: str, where: str = "true") -> int:
     """Rows of a table; 0 where there is none."""
     connection = await asyncpg.connect(database)
     try:
         if await connection.fetchval("select to_regclass($1)", table) is None:
             return 0
-        return int(await connection.fetchval(f"select count(*) from {table}"))  # noqa: S608
+        return int(await connection.fetchval(f"select count(*) from {table} where {where}"))  # noqa: S608
     finally:
         await connection.close()

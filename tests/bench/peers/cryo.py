@@ -26,6 +26,7 @@ class Cryo:
     name = "cryo 0.3.2"
     stores = "memory"
     to_head = False
+    erc721 = False
 
     def install(self, tools: Path) -> None:
         install([sys.executable, "-m", "venv", tools], tools)

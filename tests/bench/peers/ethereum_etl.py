@@ -16,6 +16,7 @@ class EthereumEtl:
     name = "ethereum-etl 2.4.2"
     stores = "CSV"
     to_head = False
+    erc721 = True
 
     def install(self, tools: Path) -> None:
         install([sys.executable, "-m", "venv", tools], tools)

@@ -35,11 +35,16 @@ _LISTED: Final = [text(token) for token in listed_tokens()]
 
 
 def make(folder: Path, blocks: int, matching: float, left_out: str | None = None) -> None:
-    """Record a chain of `blocks` and FINAL more. From the middle one, `left_out` is missing."""
+    """Record a chain of `blocks` and FINAL more. Where the node lies, `left_out` is missing."""
     made = make_chain(blocks + FINAL, watched=WATCHED, matching=matching, seed=SEED)
-    chain = made if left_out is None else _without(made, blocks // 2, left_out)
+    chain = made if left_out is None else _without(made, lies_at(blocks), left_out)
     folder.mkdir()
     record(folder, chain, watched_addresses(WATCHED))
+
+
+def lies_at(blocks: int) -> int:
+    """The height of the block that is not whole, of so many that are asked for."""
+    return blocks // 2
 
 
 def _without(chain: Iterator[Block], height: int, what: str) -> Iterator[Block]:

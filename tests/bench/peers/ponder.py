@@ -23,6 +23,7 @@ class Ponder:
     name = "Ponder 0.16.10"
     stores = "PostgreSQL"
     to_head = False
+    erc721 = False
 
     def install(self, tools: Path) -> None:
         shutil.copytree(SOURCE, tools, dirs_exist_ok=True)

@@ -15,6 +15,7 @@ class Sqd:
     name = "SQD evm-processor 1.27.3"
     stores = "PostgreSQL"
     to_head = False
+    erc721 = False
 
     def install(self, tools: Path) -> None:
         shutil.copytree(SOURCE, tools, dirs_exist_ok=True)
