@@ -49,7 +49,6 @@ class Due(NamedTuple):
 
     endpoint: str
     probe: bool  # no more than that
-    late: float  # seconds since its oldest has been due
 
 
 class Want(NamedTuple):
@@ -59,10 +58,9 @@ class Want(NamedTuple):
     room: int  # further ones
 
 
-# Endpoints that have something to send or to be probed with, and how late that is.
+# Endpoints that have something to send or to be probed with.
 _DUE: Final = """
-    select lane.endpoint, h.open_until is not null as probe,
-           extract(epoch from clock() - lane.due_at)::float8 as late
+    select lane.endpoint, h.open_until is not null as probe
       from lane
       join endpoint e on e.id = lane.endpoint and e.state = 'active'
       left join endpoint_health h on h.endpoint = lane.endpoint

@@ -1,4 +1,4 @@
-"""Watches over the outbox: deliveries that are late, and old snapshots, which slow claims down.
+"""Watches over old snapshots, which slow claims down.
 
 What a transaction that stays open can still see is not tidied up, and every claim steps over it.
 """
@@ -10,7 +10,6 @@ from typing import Final
 import asyncpg
 import structlog
 
-from callbacks import claims
 from callbacks.metrics import OLDEST_SNAPSHOT_SECONDS
 
 WARN_SECONDS: Final = 60.0
@@ -30,11 +29,7 @@ _OLDEST: Final = """
 
 
 async def look(pool: asyncpg.Pool) -> None:
-    """Warn of what has been open, or due, for WARN_SECONDS."""
-    due = [each for each in await claims.due(pool) if not each.probe]
-    if due and due[0].late > WARN_SECONDS:
-        first = due[0]
-        log.warning("deliveries late", endpoint=first.endpoint, seconds=round(first.late))
+    """Warn of one that has been open for WARN_SECONDS."""
     row = await pool.fetchrow(_OLDEST)
     seconds = 0.0 if row is None else row["seconds"]
     OLDEST_SNAPSHOT_SECONDS.set(seconds)

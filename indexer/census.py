@@ -40,6 +40,7 @@ class Census:
     deposits: Mapping[tuple[str, str], int]  # by network and state
     due: int  # deliveries that may be sent now, at most COUNTED_DUE
     oldest_due: float  # seconds that the oldest of them has been due
+    oldest_endpoint: str | None  # its endpoint
 
 
 _NETWORKS: Final = """
@@ -75,7 +76,8 @@ _DUE: Final = """
                 select from ready join delivery d using (endpoint)
                  where d.due_at <= (select clock()) limit $1) counted) as due,
            (select coalesce(extract(epoch from clock() - min(due_at)), 0)::float8 from ready)
-               as oldest_due
+               as oldest_due,
+           (select endpoint from ready order by due_at limit 1) as oldest_endpoint
 """
 
 
@@ -85,7 +87,7 @@ async def take(pool: asyncpg.Pool) -> Census:
     rows = await pool.fetch("select network, state, count from deposit_count")
     due = await pool.fetchrow(_DUE, COUNTED_DUE)
     deposits = {(row["network"], row["state"]): row["count"] for row in rows}
-    return Census(networks, deposits, due["due"], due["oldest_due"])
+    return Census(networks, deposits, **due)
 
 
 def tell(found: Census) -> None:

@@ -73,7 +73,10 @@ class Watchdog:
     def _judge(self, found: Census) -> None:
         late = {n.id: said for n in found.networks if (said := self._tip_is_late(n)) is not None}
         if found.oldest_due > DUE_SECONDS:
-            late[DELIVERIES] = f"the oldest callback has been due for {found.oldest_due:.0f} s"
+            late[DELIVERIES] = (
+                f"the oldest callback, of endpoint {found.oldest_endpoint}, has been due for "
+                f"{found.oldest_due:.0f} s"
+            )
         for name in self._networks:
             metrics.LATE.labels(name).set(name in late)
         metrics.LATE.labels(DELIVERIES).set(DELIVERIES in late)

@@ -71,6 +71,7 @@ async def test_only_what_may_be_sent_counts_as_due(pool: asyncpg.Pool, vault: Va
     found = await census.take(pool)
     assert found.due == 2
     assert 90 <= found.oldest_due < 100
+    assert found.oldest_endpoint == name
     for ill in (
         "insert into endpoint_health (endpoint, open_until) values ($1, clock())",
         "update endpoint_health set open_until = null, paused_until = clock() + interval '1 h' "

@@ -107,16 +107,24 @@ async def test_a_network_that_nobody_configured_or_looked_at_raises_no_alarm(
     assert await look(Watchdog(pool, NETWORKS)) == []
 
 
-async def test_a_delivery_that_stays_due_is_told(pool: asyncpg.Pool, vault: Vault) -> None:
+@pytest.mark.case(40)
+async def test_a_delivery_that_stays_due_is_told_unless_it_is_held(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
     dog = Watchdog(pool, {})
     await rows.world(pool)
-    await rows.endpoint(pool, vault, "https://shop.example/in")
+    name, _ = await rows.endpoint(pool, vault, "https://shop.example/in")
     await rows.history(pool, 1, 1)
     assert await look(dog) == []
     await pool.execute("update delivery set due_at = clock() - interval '75 s'")
     assert await look(dog) == [("critical", DELIVERIES)]
     assert late(DELIVERIES) == 1
-    assert dog.reasons([DELIVERIES]) == ["the oldest callback has been due for 75 s"]
+    assert dog.reasons([DELIVERIES]) == [
+        f"the oldest callback, of endpoint {name}, has been due for 75 s"
+    ]
+    await pool.execute("update endpoint set state = 'paused'")
+    assert await look(dog) == [("warning", DELIVERIES)]
+    assert late(DELIVERIES) == 0
 
 
 async def test_a_database_out_of_reach_is_a_word_and_no_end(pool: asyncpg.Pool) -> None:
