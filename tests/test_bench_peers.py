@@ -119,8 +119,8 @@ def test_what_is_missing_after_a_fault_is_what_was_left_out_or_the_run_does_not_
         Scripted("silent", [(WHOLE - 1, 0), (WHOLE - a_block, 0)]),
         Scripted("whole", [(WHOLE, 0), (WHOLE, 0)]),
         Scripted("stopping", [(below, 1), (0, 1)]),
-        Scripted("wild", [(WHOLE - 2, 0)]),
-        Scripted("late", [(below + 1, 1)]),
+        Scripted("wild", [(WHOLE, 0), (WHOLE - 2, 0)]),
+        Scripted("late", [(below + 1, 1), (0, 1)]),
     ]
     rows = faults(runs, peers, BLOCKS)
     assert [row[0] + ": " + ", ".join(row[2:]) for row in rows] == [
@@ -130,8 +130,10 @@ def test_what_is_missing_after_a_fault_is_what_was_left_out_or_the_run_does_not_
         "whole: 0, exit 0",
         f"stopping: none: it stopped at block {LYING}, exit 1",
         f"stopping: none: it stopped at block {LYING}, exit 1",
+        "wild: 0, exit 0",
+        f"late: none: it stopped at block {LYING}, exit 1",
     ]
     assert runs.failures == {
-        "wild": "2 rows are missing where the node left out 1",
+        "wild": "2 rows are missing where the node left out 390",
         "late": "it left with 1 after it had stored what does not prove",
     }
