@@ -23,6 +23,7 @@ from indexer.api.server import Server
 from indexer.chains import Chain, Token, Transfer
 from indexer.chains.evidence import Proof
 from indexer.chains.families import codec, open_chain
+from indexer.chains.provers import Provers
 from indexer.chains.turn import Turn
 from indexer.installation import Installation
 from indexer.model import Refused, Unavailable
@@ -53,8 +54,15 @@ class Engine:
         self._holder = uuid4()
         chosen = settings.networks if networks is None else networks
         turn = Turn()
+        self._provers = Provers()
         self.networks = {
-            name: Network(name, network, open_chain(name, network), installation.pool, turn)
+            name: Network(
+                name,
+                network,
+                open_chain(name, network, provers=self._provers),
+                installation.pool,
+                turn,
+            )
             for name, network in chosen.items()
         }
         for name, network in chosen.items():
@@ -83,6 +91,7 @@ class Engine:
                 await self._server.stop()
             for network in self.networks.values():
                 await network.chain.close()
+            await self._provers.close()
 
     async def _run_parts(self, stop: asyncio.Event) -> int:
         running = {asyncio.create_task(part): name for name, part in self._parts(stop).items()}

@@ -30,7 +30,7 @@ from tests.bench import (
 )
 from tests.bench.__main__ import page, tables
 from tests.bench.blocks import CHAIN_ID, MAINNET, Shape, make_chain, watched_addresses
-from tests.bench.process import Served, run_alone
+from tests.bench.process import ONE, Served, run_alone
 from tests.bench.recording import Entry, Recording, record
 from tests.bench.replay import TOO_LARGE, replay
 from tests.bench.results import Delay, Figure
@@ -62,7 +62,9 @@ _block = msgspec.json.Decoder(WireBlock)
 _receipts = msgspec.json.Decoder(list[WireReceipt])
 
 
-def in_place(measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
+def in_place(
+    measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object, cores: str = ONE
+) -> T:
     """In this process: starting others is most of a small measurement's time."""
     return asyncio.run(measure(*arguments))
 

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 
 from indexer.chains import NATIVE, Block, Transfer
-from indexer.chains.evm import DECODER_DEPTH, EvmChain
+from indexer.chains.evm import EvmChain
+from indexer.chains.evm_body import DECODER_DEPTH
 from indexer.chains.evm_wire import WireFrame
 from indexer.chains.failover import FAILURES, RETURN_SECONDS, Health
 from indexer.chains.lookout import COMPARE_SECONDS, LAG_BLOCKS

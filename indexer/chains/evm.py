@@ -23,6 +23,7 @@ from indexer.chains import (
 from indexer.chains.answers import NotProved
 from indexer.chains.evidence import Proof
 from indexer.chains.evm_balance import balances_agree
+from indexer.chains.evm_body import DECODER_DEPTH
 from indexer.chains.evm_codec import EvmCodec
 from indexer.chains.evm_decode import transfers
 from indexer.chains.evm_fetch import Fetcher, Span
@@ -35,13 +36,12 @@ from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode
 from indexer.chains.lookout import LAG_BLOCKS, Lookout
 from indexer.chains.pipeline import Pace, in_order
+from indexer.chains.provers import Provers
 from indexer.chains.quorum import Verdict, agree
 from indexer.chains.rpc import Endpoint, EndpointFailed, Transport
 from indexer.model import Refused, Unavailable
 
 PROVED_BLOCKS: Final = 3  # below the tip, that an endpoint must serve before it is used
-CALL_DEPTH: Final = 1024  # the EVM's limit; each call nests two levels of JSON
-DECODER_DEPTH: Final = 4 * CALL_DEPTH
 
 # Hashes of block 0, so that a fork or a testnet is never taken for the chain (P39).
 GENESIS: Final[Mapping[int, str]] = {
@@ -94,14 +94,22 @@ class EvmSettings(Protocol):
 class EvmChain:
     """`indexer.chains.Chain` for the EVM family."""
 
-    def __init__(self, settings: EvmSettings, transport: Transport | None = None) -> None:
+    def __init__(
+        self,
+        settings: EvmSettings,
+        transport: Transport | None = None,
+        provers: Provers | None = None,
+    ) -> None:
+        """`provers`: its owner's, for blocks far from the tip; None: they are proved here."""
         self.codec: Codec = EvmCodec()
         self.unproved_blocks = 0  # one that does not prove is not taken
         self._settings = settings
         self._transport = transport or Transport()
         self._rpc = JsonRpc(self._transport)
         self._node = EvmNode(self._rpc)
-        self._fetcher = Fetcher(self._node, verify=settings.verify, native=settings.native)
+        self._fetcher = Fetcher(
+            self._node, verify=settings.verify, native=settings.native, provers=provers
+        )
         self._endpoints = Endpoints(
             [Endpoint(each.url, each.headers, network=settings.id) for each in settings.endpoints],
             self._check,
@@ -172,7 +180,7 @@ class EvmChain:
         settled = await self._settled() if self._fetcher.by_range else -1
 
         async def fetch(low: int, high: int) -> list[Block]:
-            span = Span(low, high)
+            span = Span(low, high, stretch=last - first + 1)
 
             async def at(endpoint: Endpoint) -> tuple[Endpoint, list[Block]]:
                 return endpoint, await self._fetcher.fetch(endpoint, span, settled)

@@ -78,9 +78,8 @@ def _movements(content: Content, at: int, assets: Collection[bytes]) -> Iterator
 def _native(content: Content, at: int) -> Iterator[Movement]:
     """What it moved of the native coin: its own value first, then what its contracts paid."""
     execution = content.executions[at]
-    if execution.transaction is None:
-        return
-    yield from _own_value(execution, execution.transaction, content.rebuilt)
+    if execution.transaction is not None:
+        yield from _own_value(execution, execution.transaction, content.rebuilt)
     if content.payments and execution.status is not False:
         odd = execution.status is None
         for paid in content.payments[at]:

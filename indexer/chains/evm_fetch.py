@@ -16,33 +16,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from indexer.chains import Block, Header
-from indexer.chains.answers import Missing, NotProved, Sized
+from indexer.chains.answers import Malformed, Missing, NotProved
+from indexer.chains.evm_body import Body
 from indexer.chains.evm_decode import Content
 from indexer.chains.evm_logs import executions_of
 from indexer.chains.evm_node import EvmNode
-from indexer.chains.evm_proof import (
-    Execution,
-    bind,
-    header_hash,
-    prove,
-    prove_bloom,
-    read_log,
-)
-from indexer.chains.evm_trace import bind_traces
-from indexer.chains.evm_wire import (
-    WireBlock,
-    WireHeader,
-    WireLog,
-    WireReceipt,
-    WireTrace,
-    octets,
-    quantity,
-    sized,
-)
-from indexer.chains.metrics import PROVE_SECONDS
+from indexer.chains.evm_proof import Execution, header_hash, prove_bloom, read_log
+from indexer.chains.evm_reader import Reader
+from indexer.chains.evm_wire import WireHeader, WireLog, WireOutline, octets, quantity, sized
+from indexer.chains.provers import Provers
 from indexer.chains.rpc import Endpoint
 from indexer.chains.transfer_event import TRANSFER_TOPIC
-from indexer.chains.turn import give_way
 
 # Providers cut answers off at round counts: an answer of just so many logs may be incomplete (P58).
 ROUND_COUNT: Final = 1000
@@ -53,7 +37,9 @@ _TRANSFERS: Final = ("0x" + TRANSFER_TOPIC.hex(),)
 class Span:
     """Heights to fetch, and their hashes once an endpoint has named them."""
 
-    def __init__(self, first: int, last: int) -> None:
+    def __init__(self, first: int, last: int, stretch: int = 0) -> None:
+        """`stretch`: how many blocks are read in one go, these among them."""
+        self.stretch = stretch or last - first + 1
         self.heights = range(first, last + 1)
         self.hashes: list[str] = []
 
@@ -64,8 +50,12 @@ class Span:
 
 
 class Fetcher:
-    def __init__(self, node: EvmNode, *, verify: str, native: str) -> None:
+    def __init__(
+        self, node: EvmNode, *, verify: str, native: str, provers: Provers | None = None
+    ) -> None:
+        """`provers`: where blocks are read far from the tip; None: here."""
         self._node = node
+        self._reader = Reader(verify, provers)
         self._verify = verify
         self._native = native
 
@@ -85,8 +75,8 @@ class Fetcher:
             if self.by_range and span.heights[-1] <= settled:
                 return await self._logs_between(endpoint, span.heights[0], span.heights[-1])
             return await self._logs(endpoint, span)
-        except NotProved as error:
-            raise NotProved(f"{endpoint.name}: {error}") from None
+        except (Malformed, NotProved) as error:
+            raise type(error)(f"{endpoint.name}: {error}") from None
 
     def header(self, endpoint: Endpoint, wire: WireHeader) -> Header:
         """A header as the port has it, proved where the settings say so."""
@@ -97,41 +87,29 @@ class Fetcher:
         return _place(endpoint, wire)
 
     async def _bodies(self, endpoint: Endpoint, span: Span) -> list[Block]:
-        blocks = await self._node.blocks(endpoint, span.blocks)
-        hashes = self._name(endpoint, span, [block.value for block in blocks])
+        told = await self._node.outlines(endpoint, span.blocks)
+        outlines = [outline for outline, _ in told]
+        hashes = self._name(endpoint, span, outlines)
         receipts = await self._node.receipts(endpoint, hashes)
-        traces = await self._traces(endpoint, blocks)
-        proved: list[Block] = []
-        for block, of_block, trace in zip(blocks, receipts, traces, strict=True):
-            size = block.size + of_block.size + (0 if trace is None else trace.size)
-            with PROVE_SECONDS.labels(endpoint.network).time():
-                content = self._content(block.value, of_block.value, trace)
-            proved.append(Block(_place(endpoint, block.value), content, size))
-            await give_way()  # proofs keep a core busy
-        return proved
+        traces = await self._traces(endpoint, outlines)
+        bodies = [
+            Body(endpoint.name, block, of_block, traces.get(outline.hash))
+            for (outline, block), of_block in zip(told, receipts, strict=True)
+        ]
+        contents = await self._reader.contents(endpoint, bodies, span.stretch)
+        return [
+            Block(_place(endpoint, outline), content, body.size)
+            for outline, content, body in zip(outlines, contents, bodies, strict=True)
+        ]
 
     async def _traces(
-        self, endpoint: Endpoint, blocks: Sequence[Sized[WireBlock]]
-    ) -> list[Sized[list[WireTrace]] | None]:
-        """Of each block that has transactions: nodes can't trace a genesis block."""
+        self, endpoint: Endpoint, outlines: Sequence[WireOutline]
+    ) -> dict[str, memoryview]:
+        """By the hash of each block that has transactions: nodes can't trace a genesis block."""
         if self._native != "traces":
-            return [None] * len(blocks)
-        busy = [block.value.hash for block in blocks if block.value.transactions]
-        found = dict(zip(busy, await self._node.traces(endpoint, busy), strict=True))
-        return [found.get(block.value.hash) for block in blocks]
-
-    def _content(
-        self,
-        block: WireBlock,
-        receipts: Sequence[WireReceipt],
-        traces: Sized[list[WireTrace]] | None,
-    ) -> Content:
-        full = self._verify == "full"
-        executions = prove(block, receipts) if full else bind(block, receipts)
-        if self._verify == "bloom":
-            prove_bloom(block, [read_log(log) for receipt in receipts for log in receipt.logs])
-        payments = [] if traces is None else bind_traces(executions, traces.value)
-        return Content(executions, payments, rebuilt=full)
+            return {}
+        busy = [outline.hash for outline in outlines if outline.transactions]
+        return dict(zip(busy, await self._node.traces(endpoint, busy), strict=True))
 
     async def _logs(self, endpoint: Endpoint, span: Span) -> list[Block]:
         headers = await self._node.headers(endpoint, span.blocks)

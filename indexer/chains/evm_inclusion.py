@@ -13,6 +13,7 @@ from typing import Final
 from indexer.chains import Transfer
 from indexer.chains.answers import Malformed, Missing, NotProved
 from indexer.chains.evidence import Proof, TrieEvidence
+from indexer.chains.evm_body import parsed
 from indexer.chains.evm_decode import Content, transfers
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_proof import Log, header_bytes, prove, read_log, receipt_bytes
@@ -21,7 +22,7 @@ from indexer.chains.evm_trie import rlp_int, trie_path
 from indexer.chains.evm_wire import WireBlock, WireReceipt, octets
 from indexer.chains.failover import Endpoints
 from indexer.chains.inclusion import Only, from_any, shows
-from indexer.chains.jsonrpc import NodeError
+from indexer.chains.jsonrpc import NodeError, shaped
 from indexer.chains.rpc import Endpoint
 from indexer.chains.transfer_event import TRANSFER_TOPIC, read_transfer
 
@@ -35,11 +36,12 @@ async def prove_transfer(
     name = f"0x{block.hex()}"
 
     async def ask(endpoint: Endpoint) -> Proof:
-        (found,) = await node.blocks(endpoint, [name])
-        if octets(found.value.hash) != block:
+        body = await node.body(endpoint, name)
+        with shaped(endpoint):
+            found, receipts = parsed(body)
+        if octets(found.hash) != block:
             raise NotProved(f"asked for block {name}, the node answers with another")
-        (receipts,) = await node.receipts(endpoint, [name])
-        return proof(found.value, receipts.value, transfer)
+        return proof(found, receipts, transfer)
 
     return await from_any(endpoints, name, ask, LACKING)
 

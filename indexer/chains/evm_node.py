@@ -12,13 +12,13 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from indexer.chains.answers import Missing, Sized
+from indexer.chains.evm_body import Body
 from indexer.chains.evm_wire import (
-    WireBlock,
     WireHeader,
     WireLog,
+    WireOutline,
     WirePlace,
     WireReceipt,
-    WireTrace,
     octets,
     quantity,
 )
@@ -28,6 +28,8 @@ from indexer.chains.transfer_event import PADDING, TRANSFER_TOPIC, WORD
 
 TRACE_TIME_LIMIT: Final = "50s"  # of one transaction, at the node
 
+NULL: Final = b"null"  # JSON for what isn't there
+
 # "finalized" before there is a finalized block: geth -32000, Besu and Erigon -39001, others null.
 _NOT_YET: Final = (-32000, -39001)
 
@@ -35,11 +37,9 @@ T = TypeVar("T")
 
 _text: Final = msgspec.json.Decoder(str)
 _header: Final = msgspec.json.Decoder(WireHeader | None)
-_block: Final = msgspec.json.Decoder(WireBlock | None)
+_outline: Final = msgspec.json.Decoder(WireOutline | None)
 _place: Final = msgspec.json.Decoder(WirePlace | None)
 _receipt: Final = msgspec.json.Decoder(WireReceipt | None)
-_receipts: Final = msgspec.json.Decoder(list[WireReceipt | None] | None)
-_traces: Final = msgspec.json.Decoder(list[WireTrace] | None)
 _logs: Final = msgspec.json.Decoder(list[WireLog] | None)
 
 
@@ -74,31 +74,29 @@ class EvmNode:
                 return None
             raise
 
-    async def blocks(
+    async def outlines(
         self, endpoint: Endpoint, blocks: Sequence[int | str]
-    ) -> list[Sized[WireBlock]]:
-        """With full transactions, by height or hash."""
+    ) -> list[tuple[WireOutline, memoryview]]:
+        """Blocks with full transactions, by height or hash: what is read at once, and the JSON."""
         raws = await self._rpc.batch(endpoint, [_get_block(each, full=True) for each in blocks])
-        answers = [_sized(endpoint, raw, _block) for raw in raws]
-        return [_present(endpoint, a, "block", b) for a, b in zip(answers, blocks, strict=True)]
+        found = [_sized(endpoint, raw, _outline) for raw in raws]
+        read = [_present(endpoint, a, "block", b) for a, b in zip(found, blocks, strict=True)]
+        return [(each.value, memoryview(raw)) for each, raw in zip(read, raws, strict=True)]
 
-    async def receipts(
-        self, endpoint: Endpoint, hashes: Sequence[str]
-    ) -> list[Sized[list[WireReceipt]]]:
-        answers = await self._by_hash(endpoint, "eth_getBlockReceipts", hashes, [], _receipts)
-        complete: list[Sized[list[WireReceipt]]] = []
-        for answer, block in zip(answers, hashes, strict=True):
-            present = [each for each in answer.value if each is not None]
-            if len(present) < len(answer.value):
-                raise Missing(f"{endpoint.name} lacks receipts of block {block}")
-            complete.append(Sized(present, answer.size))
-        return complete
+    async def receipts(self, endpoint: Endpoint, hashes: Sequence[str]) -> list[memoryview]:
+        """The JSON of each block's receipts."""
+        return await self._by_hash(endpoint, "eth_getBlockReceipts", hashes, [])
 
-    async def traces(
-        self, endpoint: Endpoint, hashes: Sequence[str]
-    ) -> list[Sized[list[WireTrace]]]:
+    async def traces(self, endpoint: Endpoint, hashes: Sequence[str]) -> list[memoryview]:
+        """The JSON of each block's traces."""
         options = {"tracer": "callTracer", "timeout": TRACE_TIME_LIMIT}
-        return await self._by_hash(endpoint, "debug_traceBlockByHash", hashes, [options], _traces)
+        return await self._by_hash(endpoint, "debug_traceBlockByHash", hashes, [options])
+
+    async def body(self, endpoint: Endpoint, block: str) -> Body:
+        """Of one block, by its hash."""
+        [(_, told)] = await self.outlines(endpoint, [block])
+        [receipts] = await self.receipts(endpoint, [block])
+        return Body(endpoint.name, told, receipts)
 
     async def logs(
         self, endpoint: Endpoint, hashes: Sequence[str], topics: Sequence[str]
@@ -172,17 +170,14 @@ class EvmNode:
         return quantity(decode(endpoint, raw, _text))
 
     async def _by_hash(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        hashes: Sequence[str],
-        options: list[Any],
-        decoder: msgspec.json.Decoder[T | None],
-    ) -> list[Sized[T]]:
+        self, endpoint: Endpoint, method: str, hashes: Sequence[str], options: list[Any]
+    ) -> list[memoryview]:
         calls = [Call(method, [block, *options]) for block in hashes]
-        raws = await self._rpc.batch(endpoint, calls)
-        answers = [_sized(endpoint, raw, decoder) for raw in raws]
-        return [_present(endpoint, a, method, b) for a, b in zip(answers, hashes, strict=True)]
+        told = [memoryview(raw) for raw in await self._rpc.batch(endpoint, calls)]
+        for each, block in zip(told, hashes, strict=True):
+            if each.nbytes == len(NULL) and bytes(each) == NULL:
+                raise Missing(f"{endpoint.name} has nothing for {method} {block}")
+        return told
 
 
 def _get_block(block: int | str, *, full: bool) -> Call:

@@ -97,7 +97,8 @@ class Execution(msgspec.Struct, frozen=True, gc=False):
     """A transaction and what became of it."""
 
     hash: bytes
-    transaction: WireTransaction | None  # None where only logs were asked for
+    # None where only logs were asked for, or it moves nothing by itself: `evm_body`.
+    transaction: WireTransaction | None
     status: bool | None  # None before Byzantium: the receipt doesn't say (P2)
     logs: tuple[Log, ...]  # its `Transfer` events: nothing else is ever read
     created: bytes | None = None  # the new contract, as the receipt says

@@ -121,6 +121,12 @@ class WireBlock(WireHeader, kw_only=True):
     withdrawals: list[Withdrawal] | None = None
 
 
+class WireOutline(WireHeader, kw_only=True):
+    """A block with its transactions unread."""
+
+    transactions: list[msgspec.Raw]
+
+
 class WireLog(Wire, kw_only=True):
     address: str
     topics: list[str]

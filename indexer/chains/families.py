@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from indexer.chains import Chain, Codec
 from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
+from indexer.chains.provers import Provers
 from indexer.chains.rpc import Transport
 from indexer.chains.tron import TronChain
 from indexer.chains.tron_codec import TronCodec
@@ -17,14 +18,20 @@ from indexer.chains.utxo_network import NETWORKS
 
 
 class _Family(NamedTuple):
-    chain: Callable[[Any, Transport | None], Chain]  # from the family's own settings
+    # From the family's own settings.
+    chain: Callable[[Any, Transport | None, Provers | None], Chain]
     codec: Callable[[Any], Codec]
 
 
 _FAMILIES: Final[Mapping[str, _Family]] = {
     "evm": _Family(EvmChain, lambda _: EvmCodec()),
-    "tron": _Family(TronChain, lambda _: TronCodec()),
-    "utxo": _Family(UtxoChain, lambda s: UtxoCodec(NETWORKS[s.coin, s.chain])),
+    "tron": _Family(
+        lambda settings, transport, _: TronChain(settings, transport), lambda _: TronCodec()
+    ),
+    "utxo": _Family(
+        lambda settings, transport, _: UtxoChain(settings, transport),
+        lambda s: UtxoCodec(NETWORKS[s.coin, s.chain]),
+    ),
 }
 
 
@@ -35,9 +42,18 @@ class Settings(Protocol):
     def family(self) -> str: ...
 
 
-def open_chain(network: str, settings: Settings, transport: Transport | None = None) -> Chain:
-    """The adapter of a configured network, not connected yet. `transport`: how nodes are asked."""
-    return _FAMILIES[settings.family].chain(settings, transport)
+def open_chain(
+    network: str,
+    settings: Settings,
+    transport: Transport | None = None,
+    provers: Provers | None = None,
+) -> Chain:
+    """The adapter of a configured network, not connected yet.
+
+    `transport`: how nodes are asked. `provers`: their owner's processes, for blocks far from the
+    tip; None: every block is proved in this one.
+    """
+    return _FAMILIES[settings.family].chain(settings, transport, provers)
 
 
 def codec(settings: Settings) -> Codec:

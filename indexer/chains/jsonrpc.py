@@ -7,7 +7,8 @@ asked one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -137,8 +138,15 @@ class JsonRpc:
 
 def decode(endpoint: Endpoint, raw: msgspec.Raw, decoder: msgspec.json.Decoder[T]) -> T:
     """A result as its reader's type; raises EndpointFailed where it has another shape."""
-    try:
+    with shaped(endpoint):
         return decoder.decode(raw)
+
+
+@contextmanager
+def shaped(endpoint: Endpoint) -> Iterator[None]:
+    """What decoders raise over an endpoint's answers is EndpointFailed."""
+    try:
+        yield
     except (msgspec.DecodeError, RecursionError) as error:
         said = endpoint.clean(str(error))
         raise EndpointFailed(f"{endpoint.name} answered in an unknown shape: {said}") from None

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from indexer.chains.families import open_chain
+from indexer.chains.provers import Provers
 from tests.bench import engine, floor
 from tests.bench.blocks import CHAIN_ID
-from tests.bench.process import Clock, Served
+from tests.bench.process import ALL, ONE, Clock, Served
 from tests.bench.recording import Recording
 from tests.bench.replay import replay
 from tests.bench.results import Figure, Run, check_count
@@ -25,10 +26,12 @@ class Case(NamedTuple):
     native: str
     floor: str
     latency: float = 0.0  # seconds
+    cores: str = ONE  # ALL: blocks are proved in processes
 
 
 CASES: Final = (
     Case('catch-up, verify = "full"', "full", "transactions", floor.BODIES),
+    Case("the same on every core", "full", "transactions", floor.BODIES, cores=ALL),
     Case('catch-up, verify = "off"', "off", "transactions", floor.BODIES),
     Case('catch-up, verify, native = "off"', "off", "off", floor.LOGS),
     Case("the first, 40 ms away", "full", "transactions", floor.BODIES, FAR_SECONDS),
@@ -50,10 +53,12 @@ def _figure(suite: Suite, case: Case) -> Figure:
             case.name,
             "blocks",
             lambda: suite.alone(
-                measure, suite.database(), url, case, suite.sizes.watched, blocks, expected
+                measure,
+                *(suite.database(), url, case, suite.sizes.watched, blocks, expected),
+                cores=case.cores,
             ),
             "same bytes, fetched and parsed",
-            lambda: suite.alone(floor.measure, url, case.floor, blocks),
+            lambda: suite.alone(floor.measure, url, case.floor, blocks, cores=case.cores),
         )
 
 
@@ -65,10 +70,14 @@ async def measure(
     `expected` is how many deposits there must be then.
     """
     network = engine.settings(url, verify=case.verify, native=case.native)
-    chain = open_chain(engine.NETWORK, network)
+    provers = Provers() if case.cores == ALL else None
+    chain = open_chain(engine.NETWORK, network, provers=provers)
     async with engine.following(database, network, chain, watched) as follower:
         clock = Clock()
         await engine.follow(follower)
-        run = Run.of(clock, blocks)
+        wall = clock.wall
+        if provers is not None:
+            await provers.close()  # then what they took is known
+        run = Run(blocks, wall, clock.cpu, clock.peak_bytes)
     check_count("deposits", await engine.deposits(database), expected)
     return run

@@ -1,7 +1,8 @@
 """Processes of their own: servers that stay, and code that is measured alone.
 
-Linux pins them: what serves to the last core, what is measured to the first. PostgreSQL goes where
-the kernel puts it.
+Linux pins them: what serves to the last core, what is measured to the first, unless it is measured
+on all of them. PostgreSQL goes where the kernel puts it, and so does what an unpinned process
+starts.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from tests.bench.http import Answer, HttpServer
 START_SECONDS: Final = 30.0  # for a server to say its port
 RUN_SECONDS: Final = 120.0  # for one measurement
 STOP_SECONDS: Final = 5.0
+ONE: Final = "one"  # core for what is measured; servers have another
+ALL: Final = "all"  # also what the servers run on
 
 T = TypeVar("T")
 
@@ -71,17 +74,22 @@ class Served:
         self._process.close()
 
 
-def run_alone(measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T:
-    """What a coroutine function returns when it runs in a fresh process, on its own core."""
+def run_alone(
+    measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object, cores: str = ONE
+) -> T:
+    """What a coroutine function returns when it runs in a fresh process, on its own core or all."""
     with ProcessPoolExecutor(max_workers=1, mp_context=_spawn) as pool:
-        return pool.submit(_measured, measure, arguments).result(timeout=RUN_SECONDS)
+        return pool.submit(_measured, measure, arguments, cores).result(timeout=RUN_SECONDS)
 
 
 class Clock:
-    """Wall and CPU seconds of this process since it was made, and its peak memory."""
+    """Wall and CPU seconds of this process since it was made, and its peak memory.
+
+    The CPU seconds are also those of the processes that it started, once they have ended.
+    """
 
     def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
 
     @property
     def wall(self) -> float:
@@ -89,7 +97,7 @@ class Clock:
 
     @property
     def cpu(self) -> float:
-        return time.process_time() - self._cpu
+        return _cpu_seconds() - self._cpu
 
     @property
     def peak_bytes(self) -> int:
@@ -103,8 +111,16 @@ class Clock:
         )
 
 
-def _measured(measure: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[object, ...]) -> T:
-    _pin(0)
+def _cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def _measured(
+    measure: Callable[..., Coroutine[Any, Any, T]], arguments: tuple[object, ...], cores: str
+) -> T:
+    if cores == ONE:
+        _pin(0)
     log.configure(quiet=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(measure(*arguments))

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from tests.bench import engine
 from tests.bench.blocks import MAINNET, Shape, make_chain, watched_addresses
-from tests.bench.process import run_alone
+from tests.bench.process import ONE, run_alone
 from tests.bench.recording import record
 from tests.bench.results import Figure, Run
 
@@ -69,7 +69,9 @@ T = TypeVar("T")
 class Alone(Protocol):
     """How a measurement is run: in a process of its own."""
 
-    def __call__(self, measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object) -> T: ...
+    def __call__(
+        self, measure: Callable[..., Coroutine[Any, Any, T]], *arguments: object, cores: str = ONE
+    ) -> T: ...
 
 
 class Suite:
