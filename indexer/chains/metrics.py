@@ -18,7 +18,7 @@ FETCH_SECONDS: Final = Histogram(
 )
 PROVE_SECONDS: Final = Histogram(
     "depositd_prove_seconds",
-    "What checking one block against its hash took",
+    "What checking one block against its hash took; on EVM networks also parsing it",
     ["network"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )

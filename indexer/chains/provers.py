@@ -66,15 +66,13 @@ class _Prover:
     async def start(cls, module: str) -> _Prover:
         """Raises OSError where the system has no room for it."""
         ours, theirs = socket.socketpair()
-        try:
-            process = _process(module, theirs)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER_BYTES)
-        return cls(process, reader, writer)
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=BUFFER_BYTES)
+            try:
+                return cls(_process(module, theirs), reader, writer)
+            except OSError:
+                writer.close()
+                raise
 
     @property
     def waiting(self) -> int:
@@ -176,7 +174,8 @@ class Provers:
         try:
             prover = await _Prover.start(self._module)
         except OSError as error:
-            self._rest("no process to prove blocks in could be started", error=str(error))
+            self._rest()
+            log.warning("no process to prove blocks in could be started", error=str(error))
             return None
         self._running.append(prover)
         self._asked_at = _now()
@@ -187,12 +186,12 @@ class Provers:
     async def _lost(self, prover: _Prover) -> None:
         if prover in self._running:  # else somebody saw it before us, or we ended it
             self._running.remove(prover)
-            code = await prover.end()
-            self._rest("a process that proved blocks ended", pid=prover.process.pid, code=code)
+            self._rest()
+            # Whatever becomes of who asked: it is waited for, and named.
+            await asyncio.shield(asyncio.create_task(_bury(prover)))
 
-    def _rest(self, event: str, **details: object) -> None:
+    def _rest(self) -> None:
         self._rest_until = _now() + REST_SECONDS
-        log.warning(event, **details, retry_seconds=REST_SECONDS)
 
     async def _end_when_idle(self) -> None:
         left = IDLE_SECONDS
@@ -206,6 +205,11 @@ class Provers:
         running, self._running = self._running, []
         for prover in running:
             await prover.end()
+
+
+async def _bury(prover: _Prover) -> None:
+    pid = prover.process.pid
+    log.warning("a process that proved blocks ended", pid=pid, code=await prover.end())
 
 
 def _process(module: str, peer: socket.socket) -> subprocess.Popen[bytes]:

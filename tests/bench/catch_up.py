@@ -15,6 +15,7 @@ from tests.bench.replay import replay
 from tests.bench.results import Figure, Run, check_count
 from tests.bench.suite import SPARSE, Suite
 
+SPREAD: Final = "the same on every core"
 FAR_SECONDS: Final = 0.04  # of latency, to a node that is not next door
 
 
@@ -31,7 +32,7 @@ class Case(NamedTuple):
 
 CASES: Final = (
     Case('catch-up, verify = "full"', "full", "transactions", floor.BODIES),
-    Case("the same on every core", "full", "transactions", floor.BODIES, cores=ALL),
+    Case(SPREAD, "full", "transactions", floor.BODIES, cores=ALL),
     Case('catch-up, verify = "off"', "off", "transactions", floor.BODIES),
     Case('catch-up, verify, native = "off"', "off", "off", floor.LOGS),
     Case("the first, 40 ms away", "full", "transactions", floor.BODIES, FAR_SECONDS),
