@@ -147,22 +147,29 @@ async def store_headers(
         [h.source for h in headers],
         [h.work for h in headers],
     )
-    await connection.execute(_DROP, network, 0, keep_from - 1)
+    await drop_headers(connection, network, keep_from, MAX_HEIGHT)
 
 
-async def drop_headers_above(connection: asyncpg.Connection, network: str, height: int) -> None:
-    """Waits for scans that hold one of them, so that they and a swap never cross."""
-    await connection.execute(_DROP, network, height + 1, MAX_HEIGHT)
+async def drop_headers(
+    connection: asyncpg.Connection, network: str, below: int, above: int
+) -> None:
+    """Those below one height and those above another; waits for scans that hold one of them.
 
-
-# By rising height, as scans hold them: in any other order the two could wait for each other.
-_DROP: Final = """
-    with going as materialized (
-        select height from block where network = $1 and height between $2 and $3
-         order by height for update
+    A transaction that drops both does so at once and by rising height, as scans hold them: else the
+    two could wait for each other.
+    """
+    await connection.execute(
+        """
+        with going as materialized (
+            select height from block where network = $1 and (height < $2 or height > $3)
+             order by height for update
+        )
+        delete from block b using going where b.network = $1 and b.height = going.height
+        """,
+        network,
+        below,
+        above,
     )
-    delete from block b using going where b.network = $1 and b.height = going.height
-"""
 
 
 async def header_at(

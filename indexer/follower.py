@@ -219,7 +219,7 @@ class Follower:
             moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await self._store_headers(connection, headers, moment)
+            await self._store_headers(connection, headers)
             booking = self._booking(connection, moment)
             await booking.find([f for f in matched.found if f.transfers], checks)
             events = await self._finish(booking, locked, moment)
@@ -265,12 +265,12 @@ class Follower:
             if ancestor < locked.finalized:
                 raise Stale(f"{self.network}: the common ancestor was left behind by finality")
             # First, because it waits for scans: what they booked is displaced as well.
-            await cursors.drop_headers_above(connection, self.network, ancestor)
+            await cursors.drop_headers(connection, self.network, self._keep_from(headers), ancestor)
             matched = await self._match_all(connection, blocks, ancestor)
             moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await self._store_headers(connection, headers, moment)
+            await self._store_headers(connection, headers)
             booking = self._booking(connection, moment)
             await booking.find(matched.found, checks, above=ancestor)
             booking.orphan_displaced(ancestor, headers)
@@ -389,8 +389,12 @@ class Follower:
         return Booking(connection, self.network, self._chain.codec, self._rules.required, moment)
 
     async def _store_headers(
-        self, connection: asyncpg.Connection, headers: Sequence[Header], moment: Moment
+        self, connection: asyncpg.Connection, headers: Sequence[Header]
     ) -> None:
-        keep_from = moment.height - self._rules.reorg_window
+        keep_from = self._keep_from(headers)
         kept = [header for header in headers if header.height >= keep_from]
         await cursors.store_headers(connection, self.network, kept, keep_from)
+
+    def _keep_from(self, headers: Sequence[Header]) -> int:
+        """The lowest height of a header that is still stored once these are."""
+        return headers[-1].height - self._rules.reorg_window

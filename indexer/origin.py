@@ -101,7 +101,7 @@ async def rewind(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules, h
         await cursors.set_back(
             connection, cursor, height, headers[-1].hash if headers else NO_BLOCK
         )
-        await cursors.drop_headers_above(connection, network, -1)
+        await cursors.drop_headers(connection, network, 0, -1)
         await cursors.store_headers(connection, network, headers, 0)
         waiting = await ledger.unplace_above(connection, network, height)
     log.warning("rewound", network=network, height=height, was=cursor.height, deposits=waiting)
