@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from tests.simulation import report, server
+from tests.simulation.bugs import BUGS
 from tests.simulation.workers import Workers
 
 SOAK: Final = bool(os.environ.get("DEPOSITD_SOAK"))
@@ -35,19 +36,19 @@ KNOWN: Final = {
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Workers]:
-    with server.started() as dsn, Workers([dsn], SHRINKING) as begun:
+    with server.started() as dsn, Workers([dsn]) as begun:
         yield begun
 
 
 @pytest.mark.pitfall("P114", "P120")
 def test_histories_keep_every_promise(workers: Workers) -> None:
-    for _, shrunk in workers.live(range(SEEDS)):
+    for _, shrunk in workers.live(range(SEEDS), SHRINKING):
         assert shrunk is None, report.broken(shrunk)
 
 
 def test_fresh_histories_keep_every_promise(workers: Workers) -> None:
     seeds = [secrets.randbits(32) for _ in range(FRESH_SEEDS)]
-    for _, shrunk in workers.live(seeds):
+    for _, shrunk in workers.live(seeds, SHRINKING):
         assert shrunk is None, report.broken(shrunk)
 
 
@@ -57,15 +58,21 @@ def test_a_seed_is_one_history(workers: Workers) -> None:
     assert first != other
 
 
+@pytest.mark.parametrize("bug", BUGS)
+def test_what_a_bug_alters_is_there(bug: str) -> None:
+    with BUGS[bug]():
+        pass
+
+
 @pytest.mark.parametrize("bug", KNOWN)
 def test_a_planted_bug_breaks_a_promise(workers: Workers, bug: str) -> None:
-    [found] = workers.find([bug], range(KNOWN[bug], KNOWN[bug] + TRIES))
+    [found] = workers.find([bug], range(KNOWN[bug], KNOWN[bug] + TRIES), shrinking=0)
     assert found.shrunk is not None
 
 
 def test_what_breaks_a_promise_is_shrunk_and_replays(workers: Workers) -> None:
     bug = "ordinal-of-the-block"
-    [found] = workers.find([bug], range(KNOWN[bug], KNOWN[bug] + TRIES))
+    [found] = workers.find([bug], range(KNOWN[bug], KNOWN[bug] + TRIES), SHRINKING)
     assert found.shrunk is not None
     assert found.shrunk.without
     again = workers.replay(found.shrunk.seed, bug, found.shrunk.without)

@@ -6,24 +6,17 @@ of which some are left out is the same history without them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import asyncpg
-
-from callbacks import endpoints
-from callbacks.signing import decode_secret
-from indexer import coins, coverage, origin, review
-from indexer.database import unavailable_database
-from indexer.model import Decision, Refused, Unavailable
-from tests.simulation import nodes, receivers
-from tests.simulation.database import Connection, Lost
+from indexer.coverage import NewAddress
+from tests.simulation import nodes, owners, receivers
+from tests.simulation.database import Lost
 from tests.simulation.receivers import Receiver
 from tests.simulation.seed import Seed
-from tests.simulation.world import ACCOUNTS, FINAL_DEPTH, MACHINES, NETWORK, World
+from tests.simulation.world import ACCOUNTS, FINAL_DEPTH, MACHINES, World
 
 ACTIONS: Final = (12, 36)  # of a history, at least and at most
 SWARM: Final = (0.0, 0.3, 1.0, 4.0)  # times an action's weight
@@ -31,8 +24,13 @@ START_SECONDS: Final = 0.25  # between two looks whether a follower has begun
 APART_SECONDS: Final = 1.5  # on average
 LYING_SECONDS: Final = 12.0  # that a node, or a receiver, keeps a mood, on average
 DOWN_SECONDS: Final = 6.0  # that a machine stays dead, on average
-
-Work: TypeAlias = Callable[[Connection], Coroutine[Any, Any, None]]
+LOST: Final = 0.2  # part of a fork's transactions that it takes away, and as many that wait
+AMBUSH_LOST: Final = 0.8
+AMBUSH_LOOKS: Final = 60  # whether the scan that a fork waits for has begun
+AMBUSH_LOOK_SECONDS: Final = 0.2
+AMBUSH_SECONDS: Final = 2.5  # from there to the fork, at most
+SLOW_SECONDS: Final = (0.3, 1.0, 2.0)  # that a database takes at most for an answer far away
+SLOW_LASTS_SECONDS: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +73,10 @@ def begin(world: World) -> None:
         world.start(machine)
     while not world.has_begun():
         world.go_on(START_SECONDS)
-    register(world, "alice", world.payments.own, "own")
+    owners.register(world, "alice", world.payments.own, "own")
     for address in world.addresses[:2]:
-        register(world, "alice", address)
-    add_endpoint(world, "alice")
+        owners.register(world, "alice", address)
+    owners.add_endpoint(world, "alice")
 
 
 # ------------------------------------------------------------------------------ the chain
@@ -90,14 +88,45 @@ def _mine(world: World, choices: Random) -> None:
 
 
 def _fork(world: World, choices: Random) -> None:
+    _branch_off(world, choices, choices.randint(1, FINAL_DEPTH - 1), choices.randrange(3), LOST)
+    _spread(world, choices)
+
+
+def _branch_off(world: World, choices: Random, depth: int, longer: int, lost: float) -> None:
     """Never deeper than what is final for somebody: that halts, and has its own test."""
     head = world.chain.head.number
     world.final = max(world.final, head - FINAL_DEPTH)
-    depth = min(choices.randint(1, FINAL_DEPTH - 1), head - world.final)
-    if depth > 0:
-        world.payments.fork(choices, depth, choices.randrange(3))
+    if (possible := min(depth, head - world.final)) > 0:
+        world.payments.fork(choices, possible, longer, lost)
         world.faults["fork"] += 1
-    _spread(world, choices)
+
+
+def _ambush(world: World, choices: Random) -> None:
+    """Addresses are registered some blocks back; as these are read again, a fork takes them away.
+
+    Whoever reads them is far from its database by then, so that a scan's transaction and a swap's
+    overlap.
+    """
+    depth = choices.randint(2, FINAL_DEPTH - 1)
+    first = max(0, world.chain.head.number + 1 - depth)
+    some = choices.sample(world.addresses, choices.randint(1, 3))
+    account = choices.choice(ACCOUNTS)
+    owners.register_all(world, account, [NewAddress(each, None, first) for each in some])
+
+    def strike() -> None:
+        _branch_off(world, choices, depth, choices.randint(1, 2), AMBUSH_LOST)
+        _spread(world, choices)
+
+    def wait(looks: int) -> None:
+        if (machine := world.scanner()) is not None:
+            world.slow[machine] = choices.choice(SLOW_SECONDS)
+            world.faults["fork under a slow scan"] += 1
+            world.later(SLOW_LASTS_SECONDS, lambda: world.hasten(machine))
+            world.later(choices.random() * AMBUSH_SECONDS, strike)
+        elif looks:
+            world.later(AMBUSH_LOOK_SECONDS, lambda: wait(looks - 1))
+
+    wait(AMBUSH_LOOKS)
 
 
 def _spread(world: World, choices: Random) -> None:
@@ -193,158 +222,12 @@ def _be_well(receiver: Receiver) -> None:
     receiver.mood = receivers.Mood.WELL
 
 
-# ------------------------------------------------------------------------------ owners, operators
-
-
-def _own(world: World, work: Work, done: Callable[[], None] = lambda: None) -> None:
-    """Somebody writes through the API: all of it, or nothing."""
-
-    async def write() -> None:
-        with suppress(Refused, Unavailable, asyncpg.UniqueViolationError), unavailable_database():
-            async with world.owner.acquire() as connection, connection.transaction():
-                await work(connection)
-            done()
-        world.promises.note()
-
-    world.begin("owner", write())
-
-
-def register(world: World, account: str, address: bytes, role: str | None = None) -> None:
-    _register(world, account, coverage.NewAddress(address, role=role), silent=False)
-
-
-def _register(world: World, account: str, address: coverage.NewAddress, *, silent: bool) -> None:
-    async def work(connection: Connection) -> None:
-        await coverage.register_addresses(connection, NETWORK, account, [address], silent=silent)
-
-    _own(world, work)
-
-
-def _register_some(world: World, choices: Random) -> None:
-    from_block = choices.choice((None, None, choices.randrange(world.chain.head.number + 2)))
-    role = choices.choice((None, None, None, None, None, "deposit", "own"))
-    address = coverage.NewAddress(choices.choice(world.addresses), None, from_block, role)
-    _register(world, choices.choice(ACCOUNTS), address, silent=choices.random() < 0.2)
-
-
-def _remove(world: World, choices: Random) -> None:
-    account, address = choices.choice(ACCOUNTS), choices.choice(world.addresses)
-
-    async def work(connection: Connection) -> None:
-        await coverage.remove_address(connection, NETWORK, account, address)
-
-    _own(world, work)
-
-
-def _list_coin(world: World, choices: Random) -> None:
-    number = choices.randrange(len(world.payments.tokens))
-    asset = world.payments.tokens[number]
-    from_block = choices.choice((None, choices.randrange(world.chain.head.number + 2)))
-    coin = coins.NewCoin(f"tok{number}", NETWORK, asset, "Token", "TOK", 6, from_block=from_block)
-
-    async def work(connection: Connection) -> None:
-        await coins.register_coin(connection, coin)
-
-    _own(world, work)
-
-
-def _change_coin(world: World, choices: Random) -> None:
-    coin = choices.choice(("native", "tok0", "tok1"))
-    changes: dict[str, Any] = choices.choice(
-        (
-            {"active": choices.random() < 0.6},
-            {"minimum": choices.choice((0, 10**17, 10**8))},
-            {"confirmations": choices.choice((None, 1, 2, 5))},
-        )
-    )
-
-    async def work(connection: Connection) -> None:
-        if await connection.fetchval("select exists (select from coin where id = $1)", coin):
-            await coins.change_coin(
-                connection, NETWORK, world.codec, world.settings.required, coin, changes
-            )
-
-    _own(world, work)
-
-
-def _review(world: World, choices: Random) -> None:
-    """An admin decides on something that waits, or lets go what was ignored."""
-    decision: Decision = choices.choice(("release", "reject"))
-
-    async def work(connection: Connection) -> None:
-        rows = await connection.fetch(
-            "select id from deposit where state in ('held', 'ignored') order by id"
-        )
-        if rows:
-            deposit = choices.choice(rows)["id"]
-            world.reviewed.add(deposit)
-            await review.review(
-                connection, NETWORK, world.codec, world.settings.required, deposit, decision
-            )
-
-    _own(world, work)
-
-
-def _rewind(world: World, choices: Random) -> None:
-    depth = choices.randint(1, 12)
-
-    async def work() -> None:
-        with suppress(Refused, Unavailable), unavailable_database():
-            height = await world.owner.fetchval("select height from cursor")
-            if height is not None:
-                await origin.rewind(
-                    world.owner, world.operator(), NETWORK, world.settings, max(0, height - depth)
-                )
-                world.rewinds += 1
-                world.faults["rewind"] += 1
-
-    world.begin("owner", work())
-
-
-def add_endpoint(world: World, account: str) -> None:
-    url = f"https://{account}{len(world.receivers)}.example/hook"
-    receiver = world.receivers[url] = Receiver([])
-
-    async def work(connection: Connection) -> None:
-        endpoint, secret = await endpoints.create_endpoint(
-            connection, world.vault, account, {"url": url, "headers": {"x-key": world.password}}
-        )
-        world.secrets.append(secret.removeprefix("whsec_"))
-        receiver.secrets.append(decode_secret(secret))
-        receiver.endpoint = endpoint
-
-    def known() -> None:
-        receiver.since = world.time.database()
-
-    _own(world, work, known)
-
-
-def _add_endpoint(world: World, choices: Random) -> None:
-    if len(world.receivers) < 3:
-        add_endpoint(world, choices.choice(ACCOUNTS))
-
-
-def _hold_endpoint(world: World, choices: Random) -> None:
-    """Its owner pauses it; later it goes on."""
-    if not world.receivers:
-        return
-    endpoint = choices.choice([each.endpoint for each in world.receivers.values()])
-
-    async def pause(connection: Connection) -> None:
-        await endpoints.pause(connection, endpoint)
-
-    async def resume(connection: Connection) -> None:
-        await endpoints.resume(connection, endpoint)
-
-    _own(world, pause)
-    world.later(choices.expovariate(1 / LYING_SECONDS), lambda: _own(world, resume))
-
-
 Act: TypeAlias = Callable[[World, Random], None]
 
 _ACTS: Final[Mapping[str, Act]] = {
     "mine": _mine,
     "fork": _fork,
+    "ambush": _ambush,
     "stick": _stick,
     "lie": _lie,
     "start": _start,
@@ -354,18 +237,19 @@ _ACTS: Final[Mapping[str, Act]] = {
     "lose": _lose,
     "clock": _set_clock,
     "mood": _mood,
-    "register": _register_some,
-    "remove": _remove,
-    "coin": _list_coin,
-    "change": _change_coin,
-    "review": _review,
-    "rewind": _rewind,
-    "endpoint": _add_endpoint,
-    "hold": _hold_endpoint,
+    "register": owners.register_some,
+    "remove": owners.remove,
+    "coin": owners.list_coin,
+    "change": owners.change_coin,
+    "review": owners.decide,
+    "rewind": owners.rewind,
+    "endpoint": owners.add_some_endpoint,
+    "hold": owners.hold_endpoint,
 }
 WEIGHTS: Final[Mapping[str, int]] = {
     "mine": 24,
     "fork": 6,
+    "ambush": 5,
     "stick": 2,
     "lie": 4,
     "start": 2,

@@ -5,7 +5,8 @@ Each is a mistake that others have made, or that a reader of the code could make
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, Final, TypeAlias
@@ -16,12 +17,13 @@ import msgspec
 from callbacks import claims, outcomes
 from callbacks.answer import Answer
 from callbacks.attempts import Attempts, Message
-from indexer import ancestry, coverage, cursors, feed, ledger
+from indexer import ancestry, coverage, cursors, feed, ledger, scan
 from indexer.chains import Block, Chain, Transfer, Watch
 from indexer.chains.evm import EvmChain
 from indexer.cursors import Cursor
 from indexer.follower import Follower
 from indexer.model import Deposit, Moment, State
+from indexer.scan.claims import mark_read
 from tests.simulation.database import Connection
 
 Bug: TypeAlias = Callable[[], AbstractContextManager[object]]
@@ -34,11 +36,6 @@ class _Altering:
         self._connection = connection
         self._part, self._instead = part, instead
 
-    def _altered(self, statement: str) -> str:
-        return (
-            altered(statement, self._part, self._instead) if self._part in statement else statement
-        )
-
     async def execute(self, statement: str, *arguments: Any) -> Any:
         return await self._connection.execute(self._altered(statement), *arguments)
 
@@ -47,6 +44,21 @@ class _Altering:
 
     async def fetchrow(self, statement: str, *arguments: Any) -> Any:
         return await self._connection.fetchrow(self._altered(statement), *arguments)
+
+    def _altered(self, statement: str) -> str:
+        return statement.replace(self._part, self._instead)
+
+
+def _saying(
+    function: Callable[..., Awaitable[Any]], part: str, instead: str
+) -> Callable[..., Awaitable[Any]]:
+    """A function whose statements have another part. ValueError where it says no such part."""
+    altered(inspect.getsource(function), part, instead)
+
+    async def said(connection: Connection, *rest: Any, **more: Any) -> Any:
+        return await function(_Altering(connection, part, instead), *rest, **more)
+
+    return said
 
 
 def altered(statement: str, part: str, instead: str) -> str:
@@ -83,16 +95,13 @@ def ordinal_of_the_block() -> AbstractContextManager[object]:
 @contextmanager
 def no_watch_version() -> Iterator[None]:
     """What was matched is committed, whatever is watched by now."""
-    lock, move = Follower._lock, cursors.move
+    lock, move = Follower._lock, _saying(cursors.move, "and watch_version = $4", "and $4 >= 0")
 
     async def locked(follower: Follower, connection: Connection, seen: Cursor) -> Cursor:
         found = await lock(follower, connection, seen)
         return replace(found, watch_version=follower._watch.version)
 
-    async def moved(connection: Connection, *rest: Any) -> Moment:
-        return await move(_Altering(connection, "and watch_version = $4", "and $4 >= 0"), *rest)
-
-    with patch.object(Follower, "_lock", locked), patch.object(cursors, "move", moved):
+    with patch.object(Follower, "_lock", locked), patch.object(cursors, "move", move):
         yield
 
 
@@ -147,12 +156,24 @@ def branch_by_height() -> AbstractContextManager[object]:
 
 def scan_holds_nothing() -> AbstractContextManager[object]:
     """A scan looks whether its blocks are ours, and books when they may not be any more."""
-    hold = cursors.hold_headers
+    return patch.object(cursors, "hold_headers", _saying(cursors.hold_headers, "for share", ""))
 
-    async def held(connection: Connection, *rest: Any) -> dict[int, bytes]:
-        return await hold(_Altering(connection, "for share", ""), *rest)
 
-    return patch.object(cursors, "hold_headers", held)
+def scan_forgotten() -> AbstractContextManager[object]:
+    """What is activated is followed from now on; the past that it asked for is not read."""
+    queue = coverage.queue_scan
+
+    async def queued(*arguments: Any, version: int | None = None, **more: Any) -> None:
+        if version is None:
+            await queue(*arguments, **more)
+
+    return patch.object(coverage, "queue_scan", queued)
+
+
+def later_scan_is_read() -> AbstractContextManager[object]:
+    """Blocks are read for all scans that want them by now, those of later registrations too."""
+    marked = _saying(mark_read, "where id = any ($1)", "where $1::bigint[] is not null")
+    return patch.object(scan, "mark_read", marked)
 
 
 def retry_with_other_bytes() -> AbstractContextManager[object]:
@@ -187,6 +208,12 @@ def activated_by_id() -> AbstractContextManager[object]:
     return patch.object(coverage, "_ACTIVATE_ADDRESSES", statement)
 
 
+def leased_is_claimed() -> AbstractContextManager[object]:
+    """What is due is claimed, though another has it in hand."""
+    statement = altered(claims._CLAIM, f"{claims._FREE} and", "")
+    return patch.object(claims, "_CLAIM", statement)
+
+
 def later_overtakes() -> AbstractContextManager[object]:
     """What is due is claimed, whatever of its deposit was not delivered yet."""
     statement = altered(claims._CLAIM, f"and {claims._FIRST}", "")
@@ -204,9 +231,12 @@ BUGS: Final[Mapping[str, Bug]] = {
         numbered_outside_the_lock,
         branch_by_height,
         scan_holds_nothing,
+        scan_forgotten,
+        later_scan_is_read,
         retry_with_other_bytes,
         retry_with_another_id,
         activated_by_id,
+        leased_is_claimed,
         later_overtakes,
     )
 }

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from functools import partial
 from random import Random
@@ -23,9 +21,9 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import asyncpg
 
-from indexer.database import CONNECTION, prepare
 from tests.simulation.clock import Time
 from tests.simulation.loop import Loop
+from tests.simulation.sessions import Server
 
 CONNECTIONS: Final = 10  # of one process, as its pool has them
 PATIENCE_SECONDS: Final = 0.03  # real ones, before the server is asked what a call waits for
@@ -55,6 +53,10 @@ class Faults(Protocol):
         """
         ...
 
+    def slowness(self) -> float:
+        """Seconds that an answer to the running process takes at most, where it is slow."""
+        ...
+
     def deadlocked(self, statements: Sequence[str]) -> None:
         """Transactions wait for each other: somebody took locks in another order."""
         ...
@@ -68,87 +70,6 @@ class Waiting:
     statement: str
     call: asyncio.Task[Any]
     answered: asyncio.Future[None]
-
-
-class Patient(selectors.DefaultSelector):
-    """Looks for news of connections only where there is nothing else to do: looking is slow."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        return [] if timeout == 0 else super().select(timeout)
-
-
-class Server:
-    """The connections to a database, kept from history to history, on a loop of their own."""
-
-    def __init__(self, dsn: str) -> None:
-        self._loop = asyncio.SelectorEventLoop(Patient())
-        self._dsn = dsn
-        self._idle: list[asyncpg.Connection] = []
-        self._monitor: asyncpg.Connection = self.run(self._connect())
-
-    def close(self) -> None:
-        for connection in [*self._idle, self._monitor]:
-            self.run(connection.close(timeout=5))
-        self._loop.close()
-
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Do it now, whatever loop runs otherwise."""
-        return self.finished(work).result()
-
-    def finished(
-        self, work: Coroutine[Any, Any, Any], seconds: float | None = None
-    ) -> asyncio.Task[Any]:
-        """Begin it and wait: for its end, or no longer than some real seconds."""
-        task = self._loop.create_task(work)
-        self.wait(task, seconds)
-        return task
-
-    def wait(self, task: asyncio.Task[Any], seconds: float | None = None) -> None:
-        outer = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        until = None if seconds is None else self._loop.time() + seconds
-        timer = None if seconds is None else self._loop.call_later(seconds, self._loop.stop)
-        task.add_done_callback(self._stop)
-        try:
-            while not task.done() and (until is None or self._loop.time() < until):
-                self._loop.run_forever()
-        finally:
-            task.remove_done_callback(self._stop)
-            if timer is not None:
-                timer.cancel()
-            asyncio._set_running_loop(outer)
-
-    def _stop(self, _: object) -> None:
-        self._loop.stop()
-
-    def take(self) -> asyncpg.Connection:
-        return self._idle.pop() if self._idle else self.run(self._connect())
-
-    def give_back(self, connection: asyncpg.Connection) -> None:
-        """As the server leaves a client that is gone: its transaction is rolled back."""
-        if connection.is_in_transaction():
-            self.run(connection.execute("rollback"))
-        self._idle.append(connection)
-
-    def ask(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
-        """As an observer, who is no part of the simulated world."""
-        rows: list[asyncpg.Record] = self.run(self._monitor.fetch(statement, *arguments))
-        return rows
-
-    def execute(self, statements: str) -> None:
-        self.run(self._monitor.execute(statements))
-
-    def waits_for(self, connection: asyncpg.Connection) -> set[int]:
-        [row] = self.ask("select pg_blocking_pids($1) as pids", connection.get_server_pid())
-        return set(row["pids"])
-
-    def cancel(self, connection: asyncpg.Connection) -> None:
-        self.ask("select pg_cancel_backend($1)", connection.get_server_pid())
-
-    async def _connect(self) -> asyncpg.Connection:
-        connection = await asyncpg.connect(self._dsn, **{**CONNECTION, "command_timeout": None})
-        await prepare(connection)
-        return connection
 
 
 class Database:
@@ -195,16 +116,20 @@ class Database:
             raise asyncpg.ConnectionDoesNotExistError("connection was closed")
         try:
             if timed:
-                self._set_clock(client)
+                self.server.tell_time(client.raw, self._time.database())
             result = await self._call(client, method, arguments)
         finally:
             self._unblock()
         if lost is Lost.AFTER:
             client.lose()
             raise asyncpg.ConnectionDoesNotExistError("connection was closed")
-        if self._choices.random() < LATE:
-            await asyncio.sleep(self._choices.random() * self._late_seconds)
+        most = max(self._late(), self._faults.slowness())
+        if most:
+            await asyncio.sleep(self._choices.random() * most)
         return result
+
+    def _late(self) -> float:
+        return self._late_seconds if self._choices.random() < LATE else 0.0
 
     async def _call(self, client: Connection, method: Method, arguments: tuple[Any, ...]) -> Any:
         task = self.server.finished(method(*arguments), PATIENCE_SECONDS)
@@ -220,12 +145,6 @@ class Database:
     def note(self, *what: Any) -> None:
         """Something that a replay must do alike."""
         self._trace.update(f"{self._loop.now:.6f} {what!r}\n".encode())
-
-    def _set_clock(self, client: Connection) -> None:
-        now = self._time.database()
-        if client.clock != now:
-            self.server.run(client.raw.execute(f"set depositd.clock = '{now.isoformat()}'"))
-            client.clock = now
 
     def _answered(self, client: Connection, task: asyncio.Task[Any]) -> bool:
         """Wait until a call is answered; False where it waits for a lock."""
@@ -299,7 +218,6 @@ class Connection:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.raw = database.server.take()
-        self.clock: datetime | None = None  # what the server was told
         self.depth = 0  # of transactions in each other
         self._open = True
         self._ended: list[Callable[..., object]] = []
@@ -340,6 +258,7 @@ class Connection:
 
     async def roll_back(self, statement: str) -> None:
         """A transaction that has failed takes nothing else."""
+        self._database.server.forget_time(self.raw)
         await self._database.call(self, self.raw.execute, statement, timed=False)
 
     async def copy_from_query(
@@ -426,7 +345,6 @@ class Transaction:
             if not self._name:
                 client.ring()
             return
-        client.clock = None  # that is rolled back, too
         await client.roll_back(f"rollback to {self._name}" if self._name else "rollback")
 
 

@@ -13,10 +13,10 @@ import structlog
 
 from tests.simulation import actions
 from tests.simulation.actions import Action
-from tests.simulation.database import Server
 from tests.simulation.loop import PROCESS, WORLD
 from tests.simulation.promises import Broken, Promise
 from tests.simulation.seed import Seed
+from tests.simulation.sessions import Server
 from tests.simulation.world import ACCOUNTS, World
 
 SETTLING_SECONDS: Final = 600.0  # virtual ones, for all to come to rest
@@ -76,6 +76,7 @@ def empty(server: Server) -> None:
     """Forget the history before."""
     [emptying] = server.ask(EMPTYING)
     server.execute(f"set session_replication_role = replica; {emptying['all']}")
+    server.forget_times()
     server.ask("insert into account (id, name) select id, id from unnest($1::text[]) id", ACCOUNTS)
 
 

@@ -53,9 +53,10 @@ class Payments(EvmTraffic[Block, Wallet]):
             pay()
         self._mine()
 
-    def fork(self, choices: Random, depth: int, longer: int) -> None:
+    def fork(self, choices: Random, depth: int, longer: int, lost: float) -> None:
+        """`lost`: part of the transactions that it takes away, and as large a part waits."""
         self._rng = choices
-        cancel, hold = self._some(0.2, self._mined(depth)), self._some(0.2, self._mined(depth))
+        cancel, hold = self._some(lost, self._mined(depth)), self._some(lost, self._mined(depth))
         self.chain.reorg(depth, longer=longer, cancel=cancel, hold=hold)
 
 

@@ -17,8 +17,8 @@ from unittest.mock import patch
 from indexer import log
 from tests.simulation import shrink
 from tests.simulation.bugs import BUGS
-from tests.simulation.database import Server
 from tests.simulation.history import Ended, run
+from tests.simulation.sessions import Server
 
 _server: list[Server] = []  # this process's
 
@@ -41,13 +41,11 @@ class Found(NamedTuple):
 class Workers:
     """As many processes as there are servers."""
 
-    def __init__(self, servers: Sequence[str], shrinking: int = shrink.RUNS) -> None:
-        """`shrinking`: runs for each history that breaks a promise."""
+    def __init__(self, servers: Sequence[str]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would share what must be apart
         dsns: Queue[str] = context.Queue()
         for dsn in servers:
             dsns.put(dsn)
-        self._shrinking = shrinking
         self._hashes = patch.dict(os.environ, PYTHONHASHSEED="0")
         self._pool = ProcessPoolExecutor(len(servers), context, _begin, (dsns,))
 
@@ -59,12 +57,15 @@ class Workers:
         self._hashes.stop()
         self._pool.shutdown(cancel_futures=True)
 
-    def live(self, seeds: Iterable[int]) -> Iterator[Lived]:
-        return self._pool.map(partial(_live, self._shrinking), seeds)
+    def live(self, seeds: Iterable[int], shrinking: int = shrink.RUNS) -> Iterator[Lived]:
+        """`shrinking`: runs for each history that breaks a promise."""
+        return self._pool.map(partial(_live, shrinking), seeds)
 
-    def find(self, bugs: Iterable[str], seeds: Sequence[int]) -> Iterator[Found]:
+    def find(
+        self, bugs: Iterable[str], seeds: Sequence[int], shrinking: int = shrink.RUNS
+    ) -> Iterator[Found]:
         """Plant each bug and look for it in some seeds."""
-        return self._pool.map(partial(_find, self._shrinking, seeds), bugs)
+        return self._pool.map(partial(_find, shrinking, seeds), bugs)
 
     def replay(self, seed: int, bug: str | None, without: Iterable[int] = ()) -> Ended:
         return self._pool.submit(_run, seed, bug, frozenset(without)).result()

@@ -23,13 +23,14 @@ from indexer.network import Network
 from indexer.secret import Vault
 from tests.simulation import nodes, receivers
 from tests.simulation.clock import EPOCH, Randomness, Time, instead
-from tests.simulation.database import Database, Lost, Pool, Server
+from tests.simulation.database import Database, Lost, Pool
 from tests.simulation.fence import Fence
 from tests.simulation.loop import PROCESS, Loop
 from tests.simulation.nodes import Chain, Node, Payments, Wire
 from tests.simulation.promises import Broken, Promise, Promises
 from tests.simulation.receivers import Receiver, sender
 from tests.simulation.seed import Seed
+from tests.simulation.sessions import Server
 from tests.simulation.truth import Truth
 
 NETWORK: Final = "net"
@@ -73,6 +74,7 @@ class Process:
         self.lost: tuple[int, Lost] | None = None  # after so many calls its connection is
         self.nap: float | None = None  # seconds for which it will be stopped
         self.steps_awake: int | None = None  # before that; None: until it has sent something
+        self.holder = world.randomness.uuid4()  # its name in the database
         self._world = world
 
     def start(self) -> None:
@@ -84,15 +86,14 @@ class Process:
         wire = Wire(world.nodes, world.time.monotonic, choices, world.alive)
         chain = EvmChain(world.settings, wire)
         network = Network(NETWORK, world.settings, chain, self.pool)
-        holder = world.randomness.uuid4()
         dispatcher = Dispatcher(
             self.pool, world.vault, Callbacks(), LIMITS, rng=choices, now=world.time.time
         )
         async with asyncio.TaskGroup() as parts:
             parts.create_task(dispatcher.run(self.stop))
             if await network.open(self.stop):
-                parts.create_task(network.follow(self.stop, holder))
-                parts.create_task(network.scan(self.stop, holder))
+                parts.create_task(network.follow(self.stop, self.holder))
+                parts.create_task(network.scan(self.stop, self.holder))
 
 
 class World:
@@ -121,6 +122,7 @@ class World:
         self.settings = _settings(self.nodes, seed.stream("settings"))
         self.receivers: dict[str, Receiver] = {}  # by URL
         self.processes: dict[str, Process] = {}  # by machine; those that are up
+        self.slow: dict[str, float] = {}  # seconds, by machine that is far from its database
         self.owner = Pool(self.database)
         self.codec = EvmCodec()
         self.secrets = [node.secret for node in self.nodes]  # that no log may show
@@ -250,6 +252,14 @@ class World:
         self.faults[f"connection lost {lost.value} a call"] += 1
         return lost
 
+    def hasten(self, machine: str) -> None:
+        """Its database is near again."""
+        self.slow.pop(machine, None)
+
+    def slowness(self) -> float:
+        """See database.Faults."""
+        return self.slow.get(PROCESS.get().partition(":")[0], 0.0)
+
     def deadlocked(self, statements: Sequence[str]) -> None:
         """See database.Faults."""
         waiting = "; ".join(" ".join(each.split()) for each in statements)
@@ -283,6 +293,7 @@ class World:
         for receiver in self.receivers.values():
             receiver.mood = receivers.Mood.WELL
         self.loop.paused.clear()
+        self.slow.clear()
         for machine in MACHINES:
             self.start(machine)
             process = self.processes[machine]
@@ -303,6 +314,12 @@ class World:
     def has_begun(self) -> bool:
         """Whether somebody follows the chain, so that others can ask for something."""
         return self._cursor("true") is not None
+
+    def scanner(self) -> str | None:
+        """A machine that reads past blocks again, if there is one."""
+        claims = self.database.server.ask("select holder from scan_claim")
+        holders = {row["holder"] for row in claims}
+        return next((m for m, each in self.processes.items() if each.holder in holders), None)
 
     def unrest(self) -> list[str]:
         """What has still to come to rest."""
