@@ -101,8 +101,8 @@ def _explained(tables: Sequence[str], under: Sequence[str]) -> str:
 
 Every peer runs from its process's start to its end, {ROUNDS} times, in a fresh database of one
 embedded PostgreSQL with its durable settings, and reads the same recorded blocks of the same node
-over JSON-RPC. A run that does not store just what must be there gives no figure. CPU and memory are
-the peer's, without PostgreSQL and the node.
+over JSON-RPC. A run that does not store just what must be there gives no figure. CPU is the
+peer's with all that it starts, memory its largest process's, without PostgreSQL and the node.
 
 ## Speed
 

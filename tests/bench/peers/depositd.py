@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
@@ -13,7 +14,9 @@ import uvloop
 from indexer import log
 from indexer.chains.failover import FAILURES
 from indexer.chains.families import open_chain
+from indexer.chains.provers import Provers
 from indexer.database import migrate
+from indexer.follower import Follower
 from indexer.model import Unavailable
 from tests.bench import engine
 from tests.bench.peers.contest import Command, Job, count
@@ -54,15 +57,23 @@ async def main(arguments: Sequence[str]) -> None:
     await migrate(connection, engine.vault())
     await connection.close()
     network = engine.settings(*urls, verify=verify, native="off")
-    chain = open_chain(engine.NETWORK, network)
-    async with engine.following(database, network, chain, WATCHED) as follower:
-        # `depositd run` would never give up; by then another node is followed, if there is one.
-        for tries_left in reversed(range(FAILURES + 1)):
-            try:
-                return await engine.follow(follower)
-            except Unavailable as problem:
-                if not tries_left:
-                    sys.exit(f"{network.id} is not read any further: {problem}")
+    provers = Provers()
+    chain = open_chain(engine.NETWORK, network, provers=provers)
+    try:
+        async with engine.following(database, network, chain, WATCHED) as follower:
+            await _follow(follower)
+    except Unavailable as problem:
+        sys.exit(f"{network.id} is not read any further: {problem}")
+    finally:
+        await provers.close()
+
+
+async def _follow(follower: Follower) -> None:
+    """To the head. `depositd run` would never give up; here another node is followed by then."""
+    for _ in range(FAILURES):
+        with suppress(Unavailable):
+            return await engine.follow(follower)
+    await engine.follow(follower)
 
 
 if __name__ == "__main__":
