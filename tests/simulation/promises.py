@@ -176,6 +176,7 @@ class Promises:
             below = stored.headers.get(height - 1)
             linked = below is None or below["hash"] == row["parent"]
             self.hold(Promise.SAME_ANSWER, linked, f"header {height} stands on another block")
+        self.hold(Promise.SAME_ANSWER, stored.headers, "no header is stored")
         top = max(stored.headers)
         self.hold(
             Promise.SAME_ANSWER,
