@@ -605,6 +605,22 @@ async def test_logs_alone_find_the_same_tokens(net: Net, verify: str) -> None:
     assert expected
 
 
+@pytest.mark.parametrize("verify", ["full", "bloom", "off"])
+async def test_a_native_coin_that_is_off_is_not_followed_whatever_is_read(
+    net: Net, verify: str
+) -> None:
+    chain = busy_chain(steps=20)
+    node, top = await net.node(chain), chain.head.number
+    both, tokens = net.adapter(node), net.adapter(node, native="off", verify=verify)
+    assets = tokens_of(chain) | {NATIVE}
+    for adapter in (both, tokens):
+        await adapter.connect()
+    everything = found(both, await read(both, 1, top), assets)
+    expected = [each for each in everything if each.asset != NATIVE]
+    assert found(tokens, await read(tokens, 1, top), assets) == expected
+    assert len(everything) > len(expected)
+
+
 async def test_bodies_without_proof_find_the_same(net: Net) -> None:
     chain = busy_chain(steps=20)
     node, top = await net.node(chain), chain.head.number

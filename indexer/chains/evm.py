@@ -194,7 +194,7 @@ class EvmChain:
                 yield block
 
     def transfers(self, block: Block, watch: Watch) -> list[Transfer]:
-        return transfers(block.payload, watch)
+        return transfers(block.payload, watch, native=self._settings.native != "off")
 
     async def paying(
         self, first: int, last: int, assets: Sequence[bytes], recipients: Sequence[bytes]

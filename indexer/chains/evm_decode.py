@@ -37,9 +37,13 @@ class Content(msgspec.Struct, frozen=True):
     rebuilt: bool  # transactions equal their hashes, so that a signer can be recovered
 
 
-def transfers(content: Content, watch: Watch) -> list[Transfer]:
-    """Movements of `watch.assets` to recipients that `watch` may contain, in execution order."""
-    assets = frozenset(watch.assets) - NATIVE_MIRRORS
+def transfers(content: Content, watch: Watch, *, native: bool = True) -> list[Transfer]:
+    """Movements of `watch.assets` to recipients that `watch` may contain, in execution order.
+
+    `native`: whether the native coin is followed.
+    """
+    unread = NATIVE_MIRRORS if native else NATIVE_MIRRORS | {NATIVE}
+    assets = frozenset(watch.assets) - unread
     paid: list[tuple[int, bytes]] = []
     for at in range(len(content.executions)):
         paid += [(at, recipient) for recipient in _recipients(content, at, assets)]

@@ -44,7 +44,7 @@ class Depositd:
 
     async def rows(self, job: Job) -> int:
         # Blocks that are proved whole show native payments as well.
-        return await count(job.database, "deposit", "asset <> ''")
+        return await count(job.database, "deposit")
 
 
 def _root() -> str:
