@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -17,14 +17,12 @@ from structlog.testing import capture_logs
 from indexer.chains import provers
 from indexer.chains.evm_body import Body
 from indexer.chains.evm_prover import Question
+from indexer.chains.evm_reader import FAR_BYTES
 from indexer.chains.provers import Provers, usable_cores
-from tests.bench.blocks import CHAIN_ID, make_chain
-from tests.bench.process import Served
-from tests.bench.recording import record
-from tests.bench.replay import replay
-from tests.harness.terminal import Terminal, settings, until
+from indexer.devnet.evm_chain import SimulatedChain
+from tests.harness.terminal import Node, Terminal, settings, until
 
-BLOCKS: Final = 40  # of mainnet's size: more than the bytes from which on processes are started
+BLOCKS: Final = 12  # of the node that is followed
 GONE_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 15.0
 
@@ -39,6 +37,17 @@ async def pool() -> AsyncIterator[Provers]:
     started = Provers(2)
     yield started
     await started.close()
+
+
+async def up(pool: Provers, processes: int = 1) -> list[int]:
+    """So many that have begun to answer: while they start, nobody waits for them."""
+
+    async def there() -> bool:
+        await asyncio.gather(*(pool.ask(QUESTION) for _ in range(processes)))
+        return [each.ready for each in pool._running] == [True] * processes
+
+    await until(there)
+    return pool.pids
 
 
 def running(pid: int) -> bool:
@@ -87,13 +96,13 @@ async def test_processes_are_started_by_the_first_question_and_ended_by_close(
     pool: Provers,
 ) -> None:
     assert pool.pids == []
+    assert await pool.ask(QUESTION) is None  # not yet
+    [pid] = await up(pool)
     assert await pool.ask(QUESTION) is not None
-    [pid] = pool.pids
     assert os.getpriority(os.PRIO_PROCESS, pid) > os.getpriority(os.PRIO_PROCESS, 0)
     assert os.getpgid(pid) != os.getpgid(0)  # what is sent to us by Ctrl-C doesn't reach it
-    await asyncio.gather(*(pool.ask(QUESTION) for _ in range(10)))
-    pids = pool.pids
-    assert len(pids) == 2
+    pids = await up(pool, 2)
+    assert pid in pids
     await pool.close()
     assert not any(map(running, pids))
     assert await pool.ask(QUESTION) is None
@@ -103,8 +112,7 @@ async def test_processes_are_started_by_the_first_question_and_ended_by_close(
 async def test_what_a_process_had_in_hand_when_it_was_killed_is_handed_back(
     pool: Provers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await pool.ask(QUESTION)
-    [pid] = pool.pids
+    [pid] = await up(pool)
     os.kill(pid, signal.SIGSTOP)  # in the middle of its work
     asked = asyncio.create_task(pool.ask(QUESTION))
     await asyncio.sleep(0.05)
@@ -117,13 +125,11 @@ async def test_what_a_process_had_in_hand_when_it_was_killed_is_handed_back(
     assert pool.pids == []
     monkeypatch.setattr(provers, "REST_SECONDS", 0.0)
     pool._rest_until = 0.0
-    assert await pool.ask(QUESTION) is not None
-    assert pool.pids != [pid]
+    assert await up(pool) != [pid]
 
 
 async def test_the_others_go_on_when_one_is_killed(pool: Provers) -> None:
-    await asyncio.gather(*(pool.ask(QUESTION) for _ in range(10)))
-    first, second = pool.pids
+    first, second = await up(pool, 2)
     os.kill(first, signal.SIGSTOP)
     asked = [asyncio.create_task(pool.ask(QUESTION)) for _ in range(4)]
     await asyncio.sleep(0.05)
@@ -137,8 +143,7 @@ async def test_the_others_go_on_when_one_is_killed(pool: Provers) -> None:
 async def test_one_that_does_not_answer_is_ended(
     pool: Provers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await pool.ask(QUESTION)
-    [pid] = pool.pids
+    [pid] = await up(pool)
     monkeypatch.setattr(provers, "ANSWER_SECONDS", 0.05)
     os.kill(pid, signal.SIGSTOP)
     assert await asyncio.wait_for(pool.ask(QUESTION), GONE_SECONDS) is None
@@ -148,8 +153,7 @@ async def test_one_that_does_not_answer_is_ended(
 async def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions(
     pool: Provers,
 ) -> None:
-    assert await pool.ask(QUESTION) is not None
-    [pid] = pool.pids
+    [pid] = await up(pool)
     os.kill(pid, signal.SIGSTOP)
     left = asyncio.create_task(pool.ask(QUESTION))
     await asyncio.sleep(0.05)
@@ -163,10 +167,24 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_no_other_questions(
 async def test_all_end_when_nobody_asked_for_a_while(
     pool: Provers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provers, "IDLE_SECONDS", 0.05)
-    await pool.ask(QUESTION)
-    await gone(*pool.pids)
-    assert await pool.ask(QUESTION) is not None  # they begin anew
+    monkeypatch.setattr(provers, "IDLE_SECONDS", 0.5)
+    await gone(*await up(pool))
+    monkeypatch.setattr(provers, "IDLE_SECONDS", 60.0)
+    await up(pool)  # they begin anew
+
+
+async def test_one_that_can_not_begin_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    pool = Provers(2, "indexer.nothing")
+    with capture_logs() as logs:
+
+        async def told() -> bool:
+            assert await pool.ask(QUESTION) is None
+            return bool(logs)
+
+        await until(told)
+    assert logs[0]["code"] == 1
+    assert "indexer.nothing" in capfd.readouterr().err
+    await pool.close()
 
 
 async def test_no_room_for_a_process_is_not_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +211,9 @@ from indexer.chains.provers import Provers
 
 async def main():
     pool = Provers(2)
-    await asyncio.gather(*(pool.ask(bytes.fromhex(sys.argv[1])) for _ in range(10)))
+    while len(pool.pids) < 2:
+        await asyncio.gather(*(pool.ask(bytes.fromhex(sys.argv[1])) for _ in range(2)))
+        await asyncio.sleep(0.1)
     print(*pool.pids, flush=True)
     await asyncio.sleep(60)
 
@@ -217,21 +237,26 @@ async def test_none_outlives_the_process_that_started_it_whatever_ends_that() ->
 # ---------------------------------------------------------------- in `depositd run`
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A node far ahead of whoever begins to follow it."""
-    folder = tmp_path_factory.mktemp("far")
-    record(folder, make_chain(BLOCKS, watched=1, matching=0.0, seed=1), [])
-    with Served(replay, folder, CHAIN_ID) as url:
-        yield url
+class Heavy(Node):
+    """A node whose blocks weigh more than the bytes from which on processes are started."""
+
+    def answer(self, call: Any) -> Any:
+        reply = super().answer(call)
+        if call["method"].startswith("eth_getBlockBy") and call["params"][1] and reply["result"]:
+            reply["result"] = {**reply["result"], "of no use": " " * (2 * FAR_BYTES // BLOCKS)}
+        return reply
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one core has no process beside it")
-async def test_a_run_that_ends_leaves_none_behind(node: str, tmp_path: Path) -> None:
+async def test_a_run_that_ends_leaves_none_behind(tmp_path: Path) -> None:
+    chain = SimulatedChain(1)
+    for _ in range(BLOCKS):
+        chain.mine()
     terminal = Terminal(tmp_path)
-    terminal.write(settings({"sim": [node]}, chain_id=CHAIN_ID, start=1))
-    async with terminal.running("run") as process:
-        found = await proving(process.pid)
-        process.send_signal(signal.SIGTERM)  # which comes to the same as Ctrl-C
-        assert await asyncio.wait_for(process.wait(), STOP_SECONDS) == 0
-        assert not any(map(running, found))
+    async with Heavy(chain) as node:
+        terminal.write(settings({"sim": [node.address]}, start=1))
+        async with terminal.running("run") as process:
+            found = await proving(process.pid)
+            process.send_signal(signal.SIGTERM)  # which comes to the same as Ctrl-C
+            assert await asyncio.wait_for(process.wait(), STOP_SECONDS) == 0
+            assert not any(map(running, found))

@@ -35,6 +35,7 @@ from tests.evm_samples import (
     simulated,
 )
 from tests.evm_samples import read as read_whole
+from tests.test_provers import up
 
 SOURCE: Final = "http://node:1"
 ENDPOINT: Final = Endpoint(SOURCE, network="sim")
@@ -43,7 +44,8 @@ EVERYTHING: Final = Watching([NATIVE, USDT, USDC, TOKEN])
 
 @pytest.fixture
 async def pool() -> AsyncIterator[Provers]:
-    started = Provers(2)
+    started = Provers(1)
+    await up(started)
     yield started
     await started.close()
 
@@ -152,7 +154,8 @@ async def test_what_is_wrong_is_said_as_here(
 # ---------------------------------------------------------------- where it is read
 
 
-async def test_at_the_tip_no_process_is_started(pool: Provers, answers: dict[str, Any]) -> None:
+async def test_at_the_tip_no_process_is_started(answers: dict[str, Any]) -> None:
+    pool = Provers(2)
     block = body(answers)
     far = -(-FAR_BYTES // block.size)
     reader = Reader("full", pool)
@@ -163,13 +166,13 @@ async def test_at_the_tip_no_process_is_started(pool: Provers, answers: dict[str
     assert pool.pids == []
     await reader.contents(ENDPOINT, [block] * 3, far)
     assert pool.pids != []
+    await pool.close()
 
 
 async def test_no_block_is_lost_with_the_process_that_had_it(
     pool: Provers, answers: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     block = body(answers)
-    await read_elsewhere(pool, block, "full")
     [pid] = pool.pids
     os.kill(pid, signal.SIGSTOP)
     here: list[Body] = []
@@ -183,12 +186,11 @@ async def test_no_block_is_lost_with_the_process_that_had_it(
     await asyncio.sleep(0.05)
     os.kill(pid, signal.SIGKILL)
     assert await reading == [read(block, "full")] * 9
-    assert here  # what it had in hand; the other process did the rest
+    assert len(here) == 9
 
 
 async def test_leaving_it_leaves_nothing_running(pool: Provers, answers: dict[str, Any]) -> None:
     block = body(answers)
-    await read_elsewhere(pool, block, "full")
     [pid] = pool.pids
     os.kill(pid, signal.SIGSTOP)
     before = asyncio.all_tasks()

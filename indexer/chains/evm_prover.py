@@ -21,7 +21,7 @@ from indexer.chains.evm_body import DECODER_DEPTH, Body, read
 from indexer.chains.evm_decode import Content
 from indexer.chains.evm_proof import Execution
 from indexer.chains.evm_trace import Payment
-from indexer.chains.provers import LENGTH_BYTES, Provers, framed
+from indexer.chains.provers import LENGTH_BYTES, READY, Provers, framed
 
 NICENESS: Final = 5  # added: whoever follows a tip goes first, on the same cores
 BUFFER_BYTES: Final = 2**20
@@ -105,6 +105,7 @@ def answer(question: bytes) -> bytes:
 def serve(peer: socket.socket) -> None:
     """Answer questions in their order until the other end is closed."""
     with suppress(ConnectionError), peer.makefile("rb", BUFFER_BYTES) as stream:
+        peer.sendall(READY)
         while len(length := stream.read(LENGTH_BYTES)) == LENGTH_BYTES:
             size = int.from_bytes(length, "big")
             if len(question := stream.read(size)) < size:

@@ -28,6 +28,7 @@ QUESTIONS: Final = 2  # of one process at once: the next one waits there, not fo
 ANSWER_SECONDS: Final = 60.0  # for one answer; then the process is ended
 IDLE_SECONDS: Final = 60.0  # without a question, until all are ended
 REST_SECONDS: Final = 30.0  # after one died, until another is started
+READY: Final = b"!"  # what a process says first
 LENGTH_BYTES: Final = 4  # before each message, big-endian
 BUFFER_BYTES: Final = 2**20
 
@@ -56,7 +57,8 @@ class _Prover:
         writer: asyncio.StreamWriter,
     ) -> None:
         self.process = process
-        self.alive = True
+        self.ready = False
+        self.ended = False
         self._reader = reader
         self._writer = writer
         self._asked: deque[asyncio.Future[bytes | None]] = deque()
@@ -98,12 +100,15 @@ class _Prover:
 
     async def _read(self) -> None:
         try:
+            await self._reader.readexactly(len(READY))
+            self.ready = True
             while True:
                 length = await self._reader.readexactly(LENGTH_BYTES)
                 answer = await self._reader.readexactly(int.from_bytes(length, "big"))
                 self._settle(answer)
         except (asyncio.IncompleteReadError, OSError):
-            self.alive = False
+            self.ready = False
+            self.ended = True
             self._writer.close()
             while self._asked:
                 self._settle(None)
@@ -161,27 +166,32 @@ class Provers:
         await self._end_all()
 
     async def _choose(self) -> _Prover | None:
-        """The one with the least to do, after starting another if all have something to do."""
-        async with self._choosing:
-            alive = [prover for prover in self._running if prover.alive]
-            least = min(alive, key=lambda prover: prover.waiting, default=None)
-            full = len(self._running) >= self._most or _now() < self._rest_until
-            if full or (least is not None and not least.waiting):
-                return least
-            return await self._start() or least
+        """The one with the least to do. If all have something to do, another is started.
 
-    async def _start(self) -> _Prover | None:
+        That takes a while, for which who asks doesn't wait.
+        """
+        async with self._choosing:
+            for prover in [each for each in self._running if each.ended]:
+                await self._lost(prover)
+            ready = [prover for prover in self._running if prover.ready]
+            least = min(ready, key=lambda prover: prover.waiting, default=None)
+            idle = least is not None and not least.waiting
+            full = len(self._running) >= self._most or _now() < self._rest_until
+            if not idle and not full and len(ready) == len(self._running):
+                await self._start()
+            return least
+
+    async def _start(self) -> None:
         try:
             prover = await _Prover.start(self._module)
         except OSError as error:
             self._rest()
             log.warning("no process to prove blocks in could be started", error=str(error))
-            return None
+            return
         self._running.append(prover)
         self._asked_at = _now()
         if self._watching is None:
             self._watching = asyncio.create_task(self._end_when_idle())
-        return prover
 
     async def _lost(self, prover: _Prover) -> None:
         if prover in self._running:  # else somebody saw it before us, or we ended it

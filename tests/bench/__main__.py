@@ -102,9 +102,9 @@ are processes on another core. CPU and memory are the measured process's, withou
   from the follower's first step until it is at the tip. {SPARSE:.1%} of the transfers pay one of
   {sizes.watched:,} watched addresses. Beside it the same bytes come over a bare aiohttp session
   into the adapter's own types.
-- **{catch_up.SPREAD}**: the first, but nothing is pinned: blocks are proved in processes, one a
-  core, which node and PostgreSQL run on too. Its CPU time is all of theirs, their start included;
-  its peak of memory is the follower's alone.
+- **{catch_up.SPREAD}**: twice as many blocks, and nothing but the node is pinned: blocks are proved
+  in processes, one a core, on which node and PostgreSQL run too. Its CPU time is all of theirs,
+  their start included; its peak of memory is the follower's alone.
 - **catch-up, TRON**: as many blocks of {tron.PAYMENTS} payments and {tron.CALLS} token calls, with
   their infos; ids, transaction ids and roots proved.
 - **catch-up, UTXO**: {sizes.utxo_blocks} blocks of {sizes.utxo_transactions:,} transactions, 1.3 MB

@@ -28,11 +28,12 @@ class Case(NamedTuple):
     floor: str
     latency: float = 0.0  # seconds
     cores: str = ONE  # ALL: blocks are proved in processes
+    times: int = 1  # as many blocks as the others: enough to begin processes for
 
 
 CASES: Final = (
     Case('catch-up, verify = "full"', "full", "transactions", floor.BODIES),
-    Case(SPREAD, "full", "transactions", floor.BODIES, cores=ALL),
+    Case(SPREAD, "full", "transactions", floor.BODIES, cores=ALL, times=2),
     Case('catch-up, verify = "off"', "off", "transactions", floor.BODIES),
     Case('catch-up, verify, native = "off"', "off", "off", floor.LOGS),
     Case("the first, 40 ms away", "full", "transactions", floor.BODIES, FAR_SECONDS),
@@ -46,7 +47,7 @@ def figures(suite: Suite) -> Iterator[Figure]:
 
 
 def _figure(suite: Suite, case: Case) -> Figure:
-    blocks = suite.sizes.blocks
+    blocks = suite.sizes.blocks * case.times
     folder = suite.recorded(blocks, SPARSE)
     expected = Recording(folder).deposits(native=case.native != "off")
     with Served(replay, folder, CHAIN_ID, latency=case.latency) as url:
