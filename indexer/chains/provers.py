@@ -163,7 +163,8 @@ class Provers:
         self._most = 0
         if self._watching is not None:
             self._watching.cancel()
-        await self._end_all()
+        async with self._choosing:  # after one that is being started
+            await self._end_all()
 
     async def _choose(self) -> _Prover | None:
         """The one with the least to do. If all have something to do, another is started.
