@@ -32,7 +32,7 @@ KNOWN: Final = {
     "retry-with-another-id": 0,
     "retry-with-other-bytes": 3,
     "scan-forgotten": 1,
-    "scan-holds-nothing": 0,
+    "scan-holds-nothing": 47,
 }
 
 

@@ -104,8 +104,7 @@ def _branch_off(world: World, choices: Random, depth: int, longer: int, lost: fl
 def _ambush(world: World, choices: Random) -> None:
     """Addresses are registered some blocks back; as these are read again, a fork takes them away.
 
-    Whoever reads them is far from its database by then, so that a scan's transaction and a swap's
-    overlap.
+    Whoever reads them is far from its database by then.
     """
     depth = choices.randint(2, FINAL_DEPTH - 1)
     first = max(0, world.chain.head.number + 1 - depth)
@@ -119,9 +118,8 @@ def _ambush(world: World, choices: Random) -> None:
 
     def wait(looks: int) -> None:
         if (machine := world.scanner()) is not None:
-            world.slow[machine] = choices.choice(SLOW_SECONDS)
+            _slow_down(world, choices, machine)
             world.faults["fork under a slow scan"] += 1
-            world.later(SLOW_LASTS_SECONDS, lambda: world.hasten(machine))
             world.later(choices.random() * AMBUSH_SECONDS, strike)
         elif looks:
             world.later(AMBUSH_LOOK_SECONDS, lambda: wait(looks - 1))
@@ -194,6 +192,17 @@ def _lose(world: World, choices: Random) -> None:
         process.lost = int(choices.expovariate(1 / 40)), choices.choice(tuple(Lost))
 
 
+def _slow(world: World, choices: Random) -> None:
+    _slow_down(world, choices, choices.choice(MACHINES))
+
+
+def _slow_down(world: World, choices: Random, machine: str) -> None:
+    """Its transactions are open for long, so that others' overlap with them."""
+    world.slow[machine] = choices.choice(SLOW_SECONDS)
+    world.faults["database far away"] += 1
+    world.later(SLOW_LASTS_SECONDS, lambda: world.hasten(machine))
+
+
 def _set_clock(world: World, choices: Random) -> None:
     """A machine's to any time; the database's, which judges leases, only back."""
     if choices.random() < 0.7:
@@ -235,6 +244,7 @@ _ACTS: Final[Mapping[str, Act]] = {
     "stop": _stop,
     "pause": _pause,
     "lose": _lose,
+    "slow": _slow,
     "clock": _set_clock,
     "mood": _mood,
     "register": owners.register_some,
@@ -257,6 +267,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "stop": 1,
     "pause": 3,
     "lose": 4,
+    "slow": 3,
     "clock": 1,
     "mood": 3,
     "register": 5,
