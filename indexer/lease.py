@@ -16,7 +16,9 @@ from uuid import UUID
 
 import asyncpg
 
-LEASE: Final = timedelta(seconds=8)
+# Another process follows within ten seconds of its last renewal: with eight of lease, what was left
+# for the next look and the first block was one, too little for a busy machine.
+LEASE: Final = timedelta(seconds=6)
 RENEW_SECONDS: Final = 2.0
 FOLLOW: Final = "follow:"  # before a network's id: the name of what its leader holds
 
