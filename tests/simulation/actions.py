@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Final, TypeAlias
 
@@ -16,7 +17,7 @@ from tests.simulation import nodes, owners, receivers
 from tests.simulation.database import Lost
 from tests.simulation.receivers import Receiver
 from tests.simulation.seed import Seed
-from tests.simulation.world import ACCOUNTS, FINAL_DEPTH, MACHINES, World
+from tests.simulation.world import ACCOUNTS, FINAL_DEPTH, MACHINES, Process, World
 
 ACTIONS: Final = (12, 36)  # of a history, at least and at most
 SWARM: Final = (0.0, 0.3, 1.0, 4.0)  # times an action's weight
@@ -29,6 +30,7 @@ AMBUSH_LOST: Final = 0.8
 AMBUSH_LOOKS: Final = 60  # whether the scan that a fork waits for has begun
 AMBUSH_LOOK_SECONDS: Final = 0.2
 AMBUSH_SECONDS: Final = 2.5  # from there to the fork, at most
+OVERTAKEN_SECONDS: Final = (10.0, 20.0)  # that a process stands still: it may lose its lease
 SLOW_SECONDS: Final = (0.3, 1.0, 2.0)  # that a database takes at most for an answer far away
 SLOW_LASTS_SECONDS: Final = 12.0
 
@@ -125,6 +127,34 @@ def _ambush(world: World, choices: Random) -> None:
             world.later(AMBUSH_LOOK_SECONDS, lambda: wait(looks - 1))
 
     wait(AMBUSH_LOOKS)
+
+
+def _overtake(world: World, choices: Random) -> None:
+    """A block pays a new address, which one machine activates while another is about to commit it.
+
+    That one stands still meanwhile, maybe until it has lost its lease; and no node knows the block
+    any more, so that nobody else commits it.
+    """
+    address, account = choices.randbytes(20), choices.choice(ACCOUNTS)
+    seconds = choices.uniform(*OVERTAKEN_SECONDS)
+    world.truth.add(address)
+    world.payments.block(choices, address)
+    _spread(world, choices)
+
+    def strike(process: Process) -> None:
+        process.nap = seconds
+        world.pause(process)
+        world.faults["commit is overtaken by an activation"] += 1
+        owners.register(world, account, address)
+        for machine in MACHINES:
+            world.start(machine)
+        behind = world.chain.head.number - world.cursor("height")
+        for node in world.nodes:
+            node.stuck = True
+            node.sync(behind)
+            world.later(seconds + 1, partial(_unstick, node))
+
+    world.waylaid[world.chain.head.hash] = strike
 
 
 def _spread(world: World, choices: Random) -> None:
@@ -237,6 +267,7 @@ _ACTS: Final[Mapping[str, Act]] = {
     "mine": _mine,
     "fork": _fork,
     "ambush": _ambush,
+    "overtake": _overtake,
     "stick": _stick,
     "lie": _lie,
     "start": _start,
@@ -260,6 +291,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "mine": 24,
     "fork": 6,
     "ambush": 5,
+    "overtake": 4,
     "stick": 2,
     "lie": 4,
     "start": 2,

@@ -46,8 +46,11 @@ class Chain(SimulatedChain):
 class Payments(EvmTraffic[Block, Wallet]):
     """The demo's traffic, a block or a reorganisation at a time."""
 
-    def block(self, choices: Random) -> None:
+    def block(self, choices: Random, *payees: bytes) -> None:
+        """`payees`: whom it pays, whomever else."""
         self._rng = choices
+        for payee in payees:
+            self._send(payee, choices.randrange(1, self.unit))
         kinds, weights = zip(*self._kinds, strict=True)
         for pay in choices.choices(kinds, weights, k=choices.randrange(4)):
             pay()

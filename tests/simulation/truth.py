@@ -33,9 +33,13 @@ class Truth:
 
     def __init__(self, chain: Chain, addresses: Collection[bytes], assets: Collection[bytes]):
         self._chain = chain
-        self._addresses = addresses
+        self._addresses = [*addresses]
         self._assets = assets
         self._paid: dict[bytes, dict[Movement, Due]] = {}
+
+    def add(self, address: bytes) -> None:
+        """Another that may be watched, which no block has paid yet."""
+        self._addresses.append(address)
 
     def block(self, block_hash: bytes) -> Block | None:
         return self._chain.block(block_hash)

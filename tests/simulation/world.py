@@ -14,10 +14,12 @@ from unittest.mock import patch
 
 from callbacks import endpoints
 from callbacks.dispatcher import Dispatcher, Limits
+from indexer.chains import Block
 from indexer.chains.evm import EvmChain
 from indexer.chains.evm_codec import EvmCodec
 from indexer.config import Callbacks, EvmEndpoint, EvmNetwork
 from indexer.devnet.evm_chain import CHAIN_ID
+from indexer.follower import Follower, Matched
 from indexer.lease import Lease
 from indexer.network import Network
 from indexer.secret import Vault
@@ -25,7 +27,7 @@ from tests.simulation import nodes, receivers
 from tests.simulation.clock import EPOCH, Randomness, Time, instead
 from tests.simulation.database import Database, Lost, Pool
 from tests.simulation.fence import Fence
-from tests.simulation.loop import PROCESS, Loop
+from tests.simulation.loop import PROCESS, WORLD, Loop
 from tests.simulation.nodes import Chain, Node, Payments, Wire
 from tests.simulation.promises import Broken, Promise, Promises
 from tests.simulation.receivers import Receiver, sender
@@ -134,6 +136,7 @@ class World:
         self.final = 0  # the highest block that was ever final
         self.reviewed: set[str] = set()  # deposits that a person decided on
         self.rewinds = 0
+        self.waylaid: dict[bytes, Callable[[Process], None]] = {}  # blocks, until one is matched
         self.promises = Promises(self)
         self._lives: Counter[str] = Counter()
 
@@ -156,6 +159,7 @@ class World:
             patch("indexer.network.SCAN_POLL_SECONDS", SCAN_POLL_SECONDS),
             patch("indexer.network.STANDBY_SECONDS", STANDBY_SECONDS),
             self._leases(),
+            self._matching(),
             self.loop.running(),
         ):
             yield
@@ -166,6 +170,21 @@ class World:
             return nullcontext()
         self.faults["a lease for everybody"] += 1
         return patch.object(Lease, "held", True)
+
+    def _matching(self) -> AbstractContextManager[object]:
+        """A follower that has matched a block for which somebody lies in wait has not committed."""
+        match = Follower._match
+
+        def matched(follower: Follower, blocks: Sequence[Block], *rest: Any) -> Matched:
+            found = match(follower, blocks, *rest)
+            context = contextvars.copy_context()
+            context.run(PROCESS.set, WORLD)  # what is begun does not end with the process
+            for block in blocks:
+                if (strike := self.waylaid.pop(block.header.hash, None)) is not None:
+                    context.run(strike, self.processes[PROCESS.get().partition(":")[0]])
+            return found
+
+        return patch.object(Follower, "_match", matched)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something when so much time has passed."""
@@ -230,9 +249,9 @@ class World:
         self.alive()
         process = self.processes[PROCESS.get().partition(":")[0]]
         if process.steps_awake is None:
-            self._pause(process)
+            self.pause(process)
 
-    def _pause(self, process: Process) -> None:
+    def pause(self, process: Process) -> None:
         """SIGSTOP where that is due, and SIGCONT later."""
         if process.nap is not None:
             self.faults["process stopped and woken"] += 1
@@ -277,7 +296,7 @@ class World:
         if process.steps_awake is not None:
             process.steps_awake -= 1
             if process.steps_awake <= 0:
-                self._pause(process)
+                self.pause(process)
         if process.steps_left is not None:
             process.steps_left -= 1
             if process.steps_left <= 0:
@@ -298,7 +317,7 @@ class World:
             self.start(machine)
             process = self.processes[machine]
             process.steps_left = process.lost = process.nap = process.steps_awake = None
-        rewound = self._cursor("coalesce(rewound_from, 0)") or 0
+        rewound = self.cursor("coalesce(rewound_from, 0)") or 0
         while self.chain.head.number < max(rewound, self.final + FINAL_DEPTH) + 2:
             self.payments.quiet()
         for node in self.nodes:
@@ -313,7 +332,7 @@ class World:
 
     def has_begun(self) -> bool:
         """Whether somebody follows the chain, so that others can ask for something."""
-        return self._cursor("true") is not None
+        return self.cursor("true") is not None
 
     def scanner(self) -> str | None:
         """A machine that reads past blocks again, if there is one."""
@@ -328,7 +347,8 @@ class World:
         [row] = self.database.server.ask(_UNREST, head.hash, max(-1, final))
         return [name for name, waits in row.items() if waits]
 
-    def _cursor(self, what: str) -> Any:
+    def cursor(self, what: str) -> Any:
+        """An expression of the cursor's columns; None where there is no cursor yet."""
         rows = self.database.server.ask(f"select {what} as it from cursor")  # noqa: S608
         return rows[0]["it"] if rows else None
 
