@@ -209,11 +209,16 @@ def _stop(world: World, choices: Random) -> None:
 
 
 def _pause(world: World, choices: Random) -> None:
-    """In some steps' time, or when it has sent something; for longer than a lease, or not."""
+    """In some steps' time, or when it has sent something; for longer than a lease, or not.
+
+    What it has sent is due again meanwhile, to a receiver that may take it from nobody.
+    """
     process = world.processes.get(choices.choice(MACHINES))
     if process is not None:
-        process.nap = choices.choice((choices.uniform(0.3, 10.0), choices.uniform(21.0, 45.0)))
+        process.nap = choices.choice((choices.uniform(0.3, 10.0), choices.uniform(10.0, 30.0)))
         process.steps_awake = int(choices.expovariate(1 / 60)) if choices.random() < 0.5 else None
+        if process.steps_awake is None:
+            _upset(world, choices, process.nap + choices.expovariate(1 / LYING_SECONDS))
 
 
 def _lose(world: World, choices: Random) -> None:
@@ -230,7 +235,12 @@ def _slow_down(world: World, choices: Random, machine: str) -> None:
     """Its transactions are open for long, so that others' overlap with them."""
     world.slow[machine] = choices.choice(SLOW_SECONDS)
     world.faults["database far away"] += 1
-    world.later(SLOW_LASTS_SECONDS, lambda: world.hasten(machine))
+    world.later(SLOW_LASTS_SECONDS, partial(_hasten, world, machine))
+
+
+def _hasten(world: World, machine: str) -> None:
+    """Its database is near again."""
+    world.slow.pop(machine, None)
 
 
 def _set_clock(world: World, choices: Random) -> None:
@@ -248,13 +258,18 @@ def _set_clock(world: World, choices: Random) -> None:
 
 
 def _mood(world: World, choices: Random) -> None:
+    _upset(world, choices, choices.expovariate(1 / LYING_SECONDS))
+
+
+def _upset(world: World, choices: Random, seconds: float) -> None:
+    """A receiver has a mood for a while."""
     if not world.receivers:
         return
     receiver = choices.choice(list(world.receivers.values()))
     receiver.mood = choices.choice(tuple(receivers.Mood))
     if receiver.mood is not receivers.Mood.WELL:
         world.faults[f"receiver {receiver.mood.value}"] += 1
-    world.later(choices.expovariate(1 / LYING_SECONDS), lambda: _be_well(receiver))
+    world.later(seconds, lambda: _be_well(receiver))
 
 
 def _be_well(receiver: Receiver) -> None:
@@ -297,7 +312,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "start": 2,
     "crash": 5,
     "stop": 1,
-    "pause": 3,
+    "pause": 5,
     "lose": 4,
     "slow": 3,
     "clock": 1,

@@ -27,7 +27,7 @@ from tests.simulation import nodes, receivers
 from tests.simulation.clock import EPOCH, Randomness, Time, instead
 from tests.simulation.database import Database, Lost, Pool
 from tests.simulation.fence import Fence
-from tests.simulation.loop import PROCESS, WORLD, Loop
+from tests.simulation.loop import PROCESS, Loop
 from tests.simulation.nodes import Chain, Node, Payments, Wire
 from tests.simulation.promises import Broken, Promise, Promises
 from tests.simulation.receivers import Receiver, sender
@@ -44,8 +44,10 @@ WINDOW: Final = 10  # blocks that may be replaced
 CONFIRMATIONS: Final = 3
 FIRST_BLOCKS: Final = 3  # that are there when it begins
 SECRET_KEY: Final = "a secret key of the simulation"
-# Polls stand behind bells and hints: here they may be rare. The rest is as in earnest.
-LIMITS: Final = Limits(poll_seconds=8.0, beat_seconds=8.0, lost_seconds=30.0, lease_seconds=20.0)
+# Polls stand behind bells and hints: here they may be rare. Leases end within a history.
+LIMITS: Final = Limits(
+    attempt_seconds=4.0, poll_seconds=4.0, beat_seconds=4.0, lost_seconds=8.0, lease_seconds=8.0
+)
 STOP_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 2.0  # of followers
 SCAN_POLL_SECONDS: Final = 5.0
@@ -176,13 +178,11 @@ class World:
         match = Follower._match
 
         def matched(follower: Follower, blocks: Sequence[Block], *rest: Any) -> Matched:
-            found = match(follower, blocks, *rest)
-            context = contextvars.copy_context()
-            context.run(PROCESS.set, WORLD)  # what is begun does not end with the process
             for block in blocks:
                 if (strike := self.waylaid.pop(block.header.hash, None)) is not None:
-                    context.run(strike, self.processes[PROCESS.get().partition(":")[0]])
-            return found
+                    process = self.processes[PROCESS.get().partition(":")[0]]
+                    contextvars.Context().run(strike, process)  # what it begins is the world's
+            return match(follower, blocks, *rest)
 
         return patch.object(Follower, "_match", matched)
 
@@ -270,10 +270,6 @@ class World:
             return None
         self.faults[f"connection lost {lost.value} a call"] += 1
         return lost
-
-    def hasten(self, machine: str) -> None:
-        """Its database is near again."""
-        self.slow.pop(machine, None)
 
     def slowness(self) -> float:
         """See database.Faults."""
@@ -373,6 +369,9 @@ _UNREST: Final = """
            exists (select from scan where state = 'open') as scans,
            exists (select from watched_address where state = 'pending') as addresses,
            exists (select from coin where state = 'pending') as coins,
+           exists (select from deposit d, cursor c
+                    where (d.state = 'detected' and c.height - d.height + 1 >= d.required)
+                       or (d.state = 'confirmed' and d.height <= c.finalized)) as promotions,
            exists (select from delivery) as deliveries
 """
 
