@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from indexer.chains import Block, Header
 from indexer.chains.pipeline import (
     BYTES_IN_FLIGHT,
+    MODEST_BYTES,
+    MODEST_REQUESTS,
     REQUEST_BLOCKS,
     REQUEST_BYTES,
     REQUESTS,
@@ -20,6 +22,7 @@ from indexer.chains.pipeline import (
     Pace,
     in_order,
 )
+from indexer.chains.turn import Turn, give_way_to
 from indexer.model import Unavailable
 
 SIZE = 1000
@@ -83,6 +86,18 @@ async def test_few_large_blocks_are_under_way_at_once() -> None:
     assert await heights(in_order(1, 20, node.fetch, pace)) == list(range(1, 21))
     assert node.most_at_once <= 2
     assert all(first == last for first, last in node.asked)
+
+
+async def test_who_gives_way_asks_for_little_and_for_one_thing_at_a_time() -> None:
+    node = Node(size=MODEST_BYTES // 4)
+
+    async def scan() -> list[int]:
+        give_way_to(Turn())
+        return await heights(in_order(1, 60, node.fetch, Pace()))
+
+    assert await asyncio.create_task(scan()) == list(range(1, 61))
+    assert node.most_at_once == MODEST_REQUESTS
+    assert max(last - first + 1 for first, last in node.asked) == 4
 
 
 async def test_blocks_that_do_not_link_are_refused() -> None:

@@ -13,13 +13,17 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from indexer.chains import Block
-from indexer.chains.turn import give_way
+from indexer.chains.turn import give_way, gives_way
 from indexer.model import Unavailable
 
 REQUESTS: Final = 4  # under way at once
 BYTES_IN_FLIGHT: Final = 64 * 2**20  # asked for and not taken yet
 REQUEST_BYTES: Final = 6 * 2**20  # wanted of one request's answers
 REQUEST_BLOCKS: Final = 100
+# Who gives way asks for one thing at a time, and less: a follower's question waits at the node, and
+# its answer in our socket, behind all that was asked before it.
+MODEST_REQUESTS: Final = 1
+MODEST_BYTES: Final = 2 * 2**20
 FIRST_BLOCKS: Final = 4
 STEP_BLOCKS: Final = 2
 SLOW_SECONDS: Final = 10.0  # an answer that took longer is no reason to ask for more
@@ -63,7 +67,7 @@ async def in_order(first: int, last: int, fetch: Fetch, pace: Pace) -> AsyncGene
     try:
         while under_way or expected <= last:
             while expected <= last and _has_room(under_way, pace):
-                end = min(last, expected + pace.blocks - 1)
+                end = min(last, expected + _blocks(pace) - 1)
                 task = asyncio.create_task(_measured(expected, end, fetch, pace))
                 under_way.append((task, (end - expected + 1) * pace.block_bytes))
                 expected = end + 1
@@ -78,11 +82,19 @@ async def in_order(first: int, last: int, fetch: Fetch, pace: Pace) -> AsyncGene
         await asyncio.gather(*(task for task, _ in under_way), return_exceptions=True)
 
 
+def _blocks(pace: Pace) -> int:
+    """To ask for at once."""
+    if not gives_way():
+        return pace.blocks
+    return max(1, min(pace.blocks, int(MODEST_BYTES / pace.block_bytes)))
+
+
 def _has_room(under_way: deque[tuple[asyncio.Task[list[Block]], float]], pace: Pace) -> bool:
     if not under_way:
         return True
-    held = sum(size for _, size in under_way) + pace.blocks * pace.block_bytes
-    return len(under_way) < REQUESTS and held <= BYTES_IN_FLIGHT
+    held = sum(size for _, size in under_way) + _blocks(pace) * pace.block_bytes
+    most = MODEST_REQUESTS if gives_way() else REQUESTS
+    return len(under_way) < most and held <= BYTES_IN_FLIGHT
 
 
 async def _measured(first: int, last: int, fetch: Fetch, pace: Pace) -> list[Block]:

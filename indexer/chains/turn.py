@@ -52,6 +52,11 @@ def give_way_to(turn: Turn) -> None:
     _before_us.set(turn)
 
 
+def gives_way() -> bool:
+    """Whether others go before this task."""
+    return _before_us.get() is not None
+
+
 async def give_way() -> None:
     """Called between two pieces of work that keep a core busy: others have their turn."""
     await asyncio.sleep(0)
