@@ -22,6 +22,8 @@ BLOCK_SECONDS: Final = 0.05
 PAYMENTS: Final = 8  # of a block
 SETTLED_STEPS: Final = 5_000
 
+OPEN: Final = "select exists (select from scan where state = 'open')"
+
 Paid = tuple[bytes, bytes]  # transaction, address
 
 
@@ -66,11 +68,13 @@ class Crowd:
                 task.cancel()
 
     async def settle(self) -> None:
-        """Read what is left to read."""
+        """Read what is left to read, also by scans that still wait for calm."""
         for _ in range(SETTLED_STEPS):
             idle = await self.follower.step() is Outcome.IDLE and not self.follower.activating
             if not await self.scanner.step() and idle:
-                return
+                if not await self._world.pool.fetchval(OPEN):
+                    return
+                await asyncio.sleep(BLOCK_SECONDS)
         raise AssertionError("there is no end to it")
 
     async def owed(self, account: str) -> set[Paid]:
