@@ -59,19 +59,23 @@ async def fresh_database(cluster: str) -> str:
 
     One for each measurement: what an earlier one left behind must not speed up a later one.
     """
-    name = f"bench_{next(_numbers)}"
-    connection = await asyncpg.connect(cluster)
-    try:
-        await connection.execute(f"create database {name}")
-    finally:
-        await connection.close()
-    url = cluster.rpartition("/")[0] + "/" + name
+    url = await empty_database(cluster, f"bench_{next(_numbers)}")
     connection = await asyncpg.connect(url)
     try:
         await migrate(connection, vault())
     finally:
         await connection.close()
     return url
+
+
+async def empty_database(cluster: str, name: str) -> str:
+    """The URL of a new database of a cluster in which nothing is."""
+    connection = await asyncpg.connect(cluster)
+    try:
+        await connection.execute(f"create database {name}")
+    finally:
+        await connection.close()
+    return cluster.rpartition("/")[0] + "/" + name
 
 
 @asynccontextmanager

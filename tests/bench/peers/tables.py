@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import asyncpg
 from tqdm import tqdm
 
 from tests.bench.blocks import CHAIN_ID, MAINNET
+from tests.bench.engine import empty_database
 from tests.bench.peers import contest, node
 from tests.bench.peers.contest import PRINTED, SAID, Failed, Job, Peer, Score
 from tests.bench.process import Served
@@ -117,7 +117,7 @@ class Runs:
         name = f"run_{next(_numbers)}"
         self._last = folder = self._folder / name
         folder.mkdir()
-        database = asyncio.run(self._database(name))
+        database = asyncio.run(empty_database(self._cluster, name))
         job = Job(chain.url, honest.url, chain.blocks, database, folder, self._installed(peer))
         return contest.run(job, peer.command(job), lambda: asyncio.run(peer.rows(job)))
 
@@ -126,14 +126,6 @@ class Runs:
 
     def _installed(self, peer: Peer) -> Path:
         return self._tools / peer.name.split(" ")[0].strip(",").lower()
-
-    async def _database(self, name: str) -> str:
-        connection = await asyncpg.connect(self._cluster)
-        try:
-            await connection.execute(f"create database {name}")
-        finally:
-            await connection.close()
-        return self._cluster.rpartition("/")[0] + "/" + name
 
 
 def speed(runs: Runs, peers: Sequence[Peer], blocks: int) -> list[list[str]]:
