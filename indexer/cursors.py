@@ -17,8 +17,6 @@ import asyncpg
 from indexer.chains import Header
 from indexer.model import Moment
 
-MAX_HEIGHT: Final = 2**63 - 1  # that a bigint holds
-
 
 class Stale(Exception):
     """Somebody else moved the cursor, the watch version or a row: load again and decide again."""
@@ -130,9 +128,8 @@ async def now(connection: asyncpg.Connection) -> datetime:
 
 
 async def store_headers(
-    connection: asyncpg.Connection, network: str, headers: Sequence[Header], keep_from: int
+    connection: asyncpg.Connection, network: str, headers: Sequence[Header]
 ) -> None:
-    """Append headers and drop those below `keep_from`."""
     await connection.execute(
         """
         insert into block (network, height, hash, parent, time, source, work)
@@ -147,7 +144,6 @@ async def store_headers(
         [h.source for h in headers],
         [h.work for h in headers],
     )
-    await drop_headers(connection, network, keep_from, MAX_HEIGHT)
 
 
 async def drop_headers(

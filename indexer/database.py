@@ -24,12 +24,13 @@ CONNECT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 60  # the server ends a statement then
 COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer at all
 STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
-# A transaction whose process hangs, or is cut off, holds its locks no longer than its leases.
-IDLE_TRANSACTION_SECONDS: Final = 8
-# After so long the server asks a client that says nothing whether it is there: one that has
-# vanished holds nothing for hours.
-KEEPALIVE_SECONDS: Final = 5
-KEEPALIVES: Final = 3  # without an answer, before it takes the client for gone
+# A transaction whose process hangs, or is cut off, holds its locks for less than its lease
+# (lease.LEASE): else whoever leads next waits for the cursor.
+IDLE_TRANSACTION_SECONDS: Final = 5
+# The same where it was cut off in the middle of a statement, which is not idle: the server asks a
+# client that says nothing so often whether it is there.
+KEEPALIVE_SECONDS: Final = 1
+KEEPALIVES: Final = 4  # without an answer, before it takes the client for gone
 SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
 SCHEMA_LOCK: Final = 0x6465706F  # advisory, held while steps are applied: "depo"
 

@@ -219,7 +219,7 @@ class Follower:
             moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await self._store_headers(connection, headers)
+            await self._replace_headers(connection, headers)
             booking = self._booking(connection, moment)
             await booking.find([f for f in matched.found if f.transfers], checks)
             events = await self._finish(booking, locked, moment)
@@ -265,12 +265,11 @@ class Follower:
             if ancestor < locked.finalized:
                 raise Stale(f"{self.network}: the common ancestor was left behind by finality")
             # First, because it waits for scans: what they booked is displaced as well.
-            await cursors.drop_headers(connection, self.network, self._keep_from(headers), ancestor)
+            await self._replace_headers(connection, headers)
             matched = await self._match_all(connection, blocks, ancestor)
             moment = await cursors.move(
                 connection, locked, headers[-1].height, headers[-1].hash, finalized
             )
-            await self._store_headers(connection, headers)
             booking = self._booking(connection, moment)
             await booking.find(matched.found, checks, above=ancestor)
             booking.orphan_displaced(ancestor, headers)
@@ -388,13 +387,11 @@ class Follower:
     def _booking(self, connection: asyncpg.Connection, moment: Moment) -> Booking:
         return Booking(connection, self.network, self._chain.codec, self._rules.required, moment)
 
-    async def _store_headers(
+    async def _replace_headers(
         self, connection: asyncpg.Connection, headers: Sequence[Header]
     ) -> None:
-        keep_from = self._keep_from(headers)
+        """Store a branch's instead of those from its first on; what is too old is dropped, too."""
+        keep_from = headers[-1].height - self._rules.reorg_window
+        await cursors.drop_headers(connection, self.network, keep_from, headers[0].height - 1)
         kept = [header for header in headers if header.height >= keep_from]
-        await cursors.store_headers(connection, self.network, kept, keep_from)
-
-    def _keep_from(self, headers: Sequence[Header]) -> int:
-        """The lowest height of a header that is still stored once these are."""
-        return headers[-1].height - self._rules.reorg_window
+        await cursors.store_headers(connection, self.network, kept)

@@ -71,7 +71,7 @@ async def begin(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules) ->
                 height,
                 headers[-1].hash if headers else NO_BLOCK,
             )
-            await cursors.store_headers(connection, network, headers, 0)
+            await cursors.store_headers(connection, network, headers)
             await coins.register_native_coin(
                 connection, network, rules.coin, rules.symbol, rules.decimals, height
             )
@@ -102,7 +102,7 @@ async def rewind(pool: asyncpg.Pool, chain: Chain, network: str, rules: Rules, h
             connection, cursor, height, headers[-1].hash if headers else NO_BLOCK
         )
         await cursors.drop_headers(connection, network, 0, -1)
-        await cursors.store_headers(connection, network, headers, 0)
+        await cursors.store_headers(connection, network, headers)
         waiting = await ledger.unplace_above(connection, network, height)
     log.warning("rewound", network=network, height=height, was=cursor.height, deposits=waiting)
     return waiting

@@ -16,7 +16,7 @@ async def test_headers_are_dropped_in_the_order_in_which_scans_hold_them(
     await pool.execute("insert into network (id, family) values ('net', 'evm')")
     headers = [Header(n, bytes([n] * 32), bytes(32), n, "node") for n in (3, 2, 1)]
     async with pool.acquire() as follower, pool.acquire() as scanner, pool.acquire() as other:
-        await cursors.store_headers(follower, "net", headers, 0)
+        await cursors.store_headers(follower, "net", headers)
         for way in ("indexscan", "bitmapscan"):  # what is left reads the table as it lies
             await follower.execute(f"set enable_{way} = off")
         async with scanner.transaction():
@@ -37,13 +37,13 @@ async def test_a_swap_has_all_headers_that_it_drops_before_a_scan_waits_for_it(
     headers = [Header(n, bytes([n] * 32), bytes(32), n, "node") for n in (1, 2, 3)]
     branch = [Header(n, bytes([n + 10] * 32), bytes(32), n, "node") for n in (3, 4)]
     async with pool.acquire() as follower, pool.acquire() as scanner, pool.acquire() as other:
-        await cursors.store_headers(follower, "net", headers, 0)
+        await cursors.store_headers(follower, "net", headers)
         async with scanner.transaction():
             async with follower.transaction():
                 await cursors.drop_headers(follower, "net", 2, 2)
                 holding = asyncio.create_task(cursors.hold_headers(scanner, "net", 1, 3))
                 await _waiting(other, scanner)
-                await cursors.store_headers(follower, "net", branch, 2)
+                await cursors.store_headers(follower, "net", branch)
             assert set(await holding) == {2}
 
 

@@ -82,10 +82,10 @@ async def test_connections_carry_their_limits(pool: asyncpg.Pool) -> None:
     assert settings == {
         "application_name": "depositd",
         "statement_timeout": "1min",
-        "idle_in_transaction_session_timeout": "8s",
-        "tcp_keepalives_idle": "5",
-        "tcp_keepalives_interval": "5",
-        "tcp_keepalives_count": "3",
+        "idle_in_transaction_session_timeout": "5s",
+        "tcp_keepalives_idle": "1",
+        "tcp_keepalives_interval": "1",
+        "tcp_keepalives_count": "4",
         "timezone": "UTC",
     }
 

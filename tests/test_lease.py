@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from indexer import status
+from indexer import database, status
 from indexer.lease import FOLLOW, LEASE, Lease
 
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -41,6 +41,13 @@ async def test_a_holder_never_believes_longer_than_the_row_says(pool: asyncpg.Po
     left = await pool.fetchval("select until - clock() from lease")
     assert left <= LEASE
     assert lease.held
+
+
+def test_a_holder_that_is_cut_off_in_a_transaction_holds_its_locks_for_less() -> None:
+    """Whoever leads next would else wait for the cursor, which that transaction has locked."""
+    assert LEASE.total_seconds() > database.IDLE_TRANSACTION_SECONDS
+    gone = database.KEEPALIVE_SECONDS * (1 + database.KEEPALIVES)
+    assert gone < LEASE.total_seconds()
 
 
 async def test_status_names_who_leads_until_its_lease_lapses(pool: asyncpg.Pool) -> None:

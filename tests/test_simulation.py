@@ -21,22 +21,23 @@ SHRINKING: Final = 4  # runs
 
 pytestmark = pytest.mark.timeout(3_600 if SOAK else 300)
 
-# The seed that finds each, with the program as it is: of those that are found soon. `make simulate`
-# looks for all.
+# The seed that finds each, with the program as it is.
 KNOWN: Final = {
-    "activated-by-id": 4,
-    "branch-by-height": 1,
+    "activated-by-id": 0,
+    "branch-by-height": 0,
     "cursor-before-commit": 0,
-    "later-overtakes": 5,
-    "leased-is-claimed": 6,
-    "no-watch-version": 3,
+    "later-overtakes": 7,
+    "later-scan-is-read": 18,
+    "leased-is-claimed": 1,
+    "no-token": 3,
+    "no-watch-version": 0,
     "numbered-outside-the-lock": 19,
     "ordinal-of-the-block": 0,
-    "orphan-is-overlooked": 2,
+    "orphan-is-overlooked": 14,
     "retry-with-another-id": 0,
     "retry-with-other-bytes": 2,
-    "scan-forgotten": 6,
-    "scan-holds-nothing": 1,
+    "scan-forgotten": 0,
+    "scan-holds-nothing": 85,
 }
 
 
@@ -70,7 +71,7 @@ def test_what_a_bug_alters_is_there(bug: str) -> None:
         pass
 
 
-@pytest.mark.parametrize("bug", KNOWN)
+@pytest.mark.parametrize("bug", BUGS)
 def test_a_planted_bug_breaks_a_promise(workers: Workers, bug: str) -> None:
     [found] = workers.find([bug], range(KNOWN[bug], KNOWN[bug] + TRIES), shrinking=0)
     assert found.shrunk is not None

@@ -109,20 +109,49 @@ def _ambush(world: World, choices: Random) -> None:
     Whoever reads them is far from its database by then.
     """
     depth = choices.randint(2, FINAL_DEPTH - 1)
-    first = max(0, world.chain.head.number + 1 - depth)
-    some = choices.sample(world.addresses, choices.randint(1, 3))
-    account = choices.choice(ACCOUNTS)
-    owners.register_all(world, account, [NewAddress(each, None, first) for each in some])
+    _register_back(world, choices, depth)
 
     def strike() -> None:
         _branch_off(world, choices, depth, choices.randint(1, 2), AMBUSH_LOST)
         _spread(world, choices)
 
+    def lie_in_wait() -> None:
+        world.faults["fork under a slow scan"] += 1
+        world.later(choices.random() * AMBUSH_SECONDS, strike)
+
+    _when_read_again(world, choices, lie_in_wait)
+
+
+def _join(world: World, choices: Random) -> None:
+    """Addresses are registered some blocks back; as these are read again, others are.
+
+    Whoever reads them is far from its database by then, and looks for the first only.
+    """
+    depth = choices.randint(2, FINAL_DEPTH - 1)
+    _register_back(world, choices, depth)
+
+    def join() -> None:
+        world.faults["registration under a slow scan"] += 1
+        _register_back(world, choices, depth)
+
+    _when_read_again(world, choices, join)
+
+
+def _register_back(world: World, choices: Random, depth: int) -> None:
+    """Some addresses, from so many blocks below the head on."""
+    first = max(0, world.chain.head.number + 1 - depth)
+    some = choices.sample(world.addresses, choices.randint(1, 3))
+    account = choices.choice(ACCOUNTS)
+    owners.register_all(world, account, [NewAddress(each, None, first) for each in some])
+
+
+def _when_read_again(world: World, choices: Random, act: Callable[[], None]) -> None:
+    """Do something as soon as a machine reads past blocks, which takes it long from then on."""
+
     def wait(looks: int) -> None:
         if (machine := world.scanner()) is not None:
             _slow_down(world, choices, machine)
-            world.faults["fork under a slow scan"] += 1
-            world.later(choices.random() * AMBUSH_SECONDS, strike)
+            act()
         elif looks:
             world.later(AMBUSH_LOOK_SECONDS, lambda: wait(looks - 1))
 
@@ -282,6 +311,7 @@ _ACTS: Final[Mapping[str, Act]] = {
     "mine": _mine,
     "fork": _fork,
     "ambush": _ambush,
+    "join": _join,
     "overtake": _overtake,
     "stick": _stick,
     "lie": _lie,
@@ -306,6 +336,7 @@ WEIGHTS: Final[Mapping[str, int]] = {
     "mine": 24,
     "fork": 6,
     "ambush": 5,
+    "join": 4,
     "overtake": 4,
     "stick": 2,
     "lie": 4,
