@@ -24,9 +24,9 @@ CONNECT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 60  # the server ends a statement then
 COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer at all
 STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
-# A transaction whose process hangs, or is cut off, holds its locks for less than its lease
+# A transaction whose process hangs, or is cut off, holds its locks no longer than its lease
 # (lease.LEASE): else whoever leads next waits for the cursor.
-IDLE_TRANSACTION_SECONDS: Final = 5
+IDLE_TRANSACTION_SECONDS: Final = 6
 # The same where it was cut off in the middle of a statement, which is not idle: the server asks a
 # client that says nothing so often whether it is there.
 KEEPALIVE_SECONDS: Final = 1

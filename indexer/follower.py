@@ -38,6 +38,9 @@ from indexer.watchset import WatchSet, Widened
 
 BATCH_BLOCKS: Final = 200  # blocks that one transaction applies while behind
 BATCH_BYTES: Final = 32_000_000  # of their payloads
+# About: booking them takes CPU while the transaction is open, on which the database sets a limit
+# (database.IDLE_TRANSACTION_SECONDS).
+BATCH_TRANSFERS: Final = 2_000
 BATCH_SECONDS: Final = 0.5  # how long a batch waits for its next block
 SPAN_BLOCKS: Final = 10_000  # blocks that one pipeline fetches before the tip is asked again
 BEHIND_BLOCKS: Final = 5  # more than that behind the head is `catching_up`
@@ -154,7 +157,7 @@ class Follower:
                 return await self._compare(cursor, tip)
             last = min(tip.height, cursor.height + SPAN_BLOCKS)
             self._pipeline = self._chain.blocks(cursor.height + 1, last)
-        blocks = await self._take(self._pipeline)
+        blocks, matched = await self._take(self._pipeline)
         if not blocks:  # the last batch ended where the pipeline did
             return await self._step(cursor)
         if blocks[0].header.height != cursor.height + 1:
@@ -162,20 +165,23 @@ class Follower:
         if blocks[0].header.parent != cursor.hash:
             await self.close()
             return await self._differs(cursor)
-        await self._extend(cursor, blocks)
+        await self._extend(cursor, blocks, matched)
         return Outcome.EXTENDED
 
-    async def _take(self, pipeline: AsyncGenerator[Block, None]) -> list[Block]:
+    async def _take(self, pipeline: AsyncGenerator[Block, None]) -> tuple[list[Block], Matched]:
         """The next block, and those that come soon after it."""
         blocks: list[Block] = []
+        matched = Matched(self._watch.version, [])  # the oldest, should keys come meanwhile
         size, until = 0, monotonic() + BATCH_SECONDS
         async for block in pipeline:
             blocks.append(block)
+            matched.found.extend(self._match([block], self._watch).found)
             size += block.size
-            if len(blocks) >= BATCH_BLOCKS or size >= BATCH_BYTES or monotonic() >= until:
-                return blocks
+            full = len(blocks) >= BATCH_BLOCKS or size >= BATCH_BYTES
+            if full or matched.transfers >= BATCH_TRANSFERS or monotonic() >= until:
+                return blocks, matched
         self._pipeline = None
-        return blocks
+        return blocks, matched
 
     async def _compare(self, cursor: Cursor, tip: Header) -> Outcome:
         """The node is no longer than we are."""
@@ -204,11 +210,10 @@ class Follower:
 
     # ---------------------------------------------------------------- doing
 
-    async def _extend(self, cursor: Cursor, blocks: Sequence[Block]) -> None:
+    async def _extend(self, cursor: Cursor, blocks: Sequence[Block], matched: Matched) -> None:
         headers = [block.header for block in blocks]
         finalized = await self._finality.height(cursor, headers)
         checks = await balances.check(self._chain, blocks, self._watch)
-        matched = self._match(blocks, self._watch)
         async with self._transaction() as connection:
             locked = await self._lock(connection, cursor)
             if locked.rewound_from is not None:

@@ -82,7 +82,7 @@ async def test_connections_carry_their_limits(pool: asyncpg.Pool) -> None:
     assert settings == {
         "application_name": "depositd",
         "statement_timeout": "1min",
-        "idle_in_transaction_session_timeout": "5s",
+        "idle_in_transaction_session_timeout": "6s",
         "tcp_keepalives_idle": "1",
         "tcp_keepalives_interval": "1",
         "tcp_keepalives_count": "4",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import asyncpg
 import msgspec
 import pytest
 
-from indexer import coins, coverage, origin
+from indexer import coins, coverage, follower, origin
 from indexer.chains import Header
 from indexer.follower import Outcome
 from indexer.model import Refused
@@ -66,6 +67,25 @@ async def test_blocks_far_behind_are_applied_many_at_once(pool: asyncpg.Pool) ->
     assert await pool.fetchval("select count(*) from block") == 9
     types = await pool.fetch("select type from event order by position limit 2")
     assert [t["type"] for t in types] == ["deposit.detected", "deposit.confirmed"]
+
+
+async def test_a_batch_is_bounded_by_what_it_books(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else blocks full of deposits would outlast their transaction, again and again."""
+    monkeypatch.setattr(follower, "BATCH_TRANSFERS", 5)
+    world = await world_with_alice(pool)
+    for number in range(8):
+        world.chain.mine(payment(number, (ALICE, 5), (ALICE, 6), (STRANGER, 7)))
+    applied = [await height(pool)]
+    while await world.step() is Outcome.EXTENDED:
+        applied.append(await height(pool))
+    assert [after - before for before, after in pairwise(applied)] == [3, 3, 2]
+    assert len(await states(world)) == 8
+
+
+async def height(pool: asyncpg.Pool) -> int:
+    return int(await pool.fetchval("select height from cursor"))
 
 
 @pytest.mark.pitfall("P21", "P89")
