@@ -6,7 +6,7 @@ stored headers of its blocks). Nothing here reads the network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -16,6 +16,7 @@ import asyncpg
 from indexer import ledger, spendings
 from indexer.balances import NO_CHECKS, Checks, agrees
 from indexer.chains import Codec, Header, Transfer
+from indexer.database import parts
 from indexer.model import (
     Coin,
     Decision,
@@ -101,6 +102,9 @@ class Booking:
         self._terms = terms
         self._coins: dict[bytes, Coin] = {}
         self._deposits: dict[str, Deposit] = {}  # by id: every row this transaction touches
+        # What `store` does with deposits of which there may be more than fit into memory at once:
+        # all that anybody ever sent of a coin that was inactive. They are locked already.
+        self._postponed: list[tuple[list[str], Callable[[Deposit, Moment], None]]] = []
         self._checks = NO_CHECKS
         self._noted: dict[spendings.Outpoint, bytes] = {}  # spent without a word of whose they were
 
@@ -156,10 +160,12 @@ class Booking:
 
     async def orphan_unplaced(self) -> None:
         """The cursor passed the height it was rewound from: what is missing now is gone."""
-        for deposit in await ledger.unplaced(self._connection, self._network):
-            loaded = self._deposits.setdefault(deposit.id, deposit)
-            if loaded.unplaced:
-                loaded.orphan(self._moment)
+        missing = await ledger.unplaced(self._connection, self._network)
+        for deposit in self._deposits.values():
+            if deposit.unplaced:
+                deposit.orphan(self._moment)
+        left = [each for each in missing if each not in self._deposits]
+        self._postponed.append((left, Deposit.orphan))
 
     async def promote(self) -> None:
         """Confirm and finalize what is deep enough by now."""
@@ -181,9 +187,8 @@ class Booking:
 
     async def release_coin(self, coin: str) -> None:
         """The coin turned active: what waited for that goes on."""
-        for deposit in await ledger.held_for_coin(self._connection, coin):
-            deposit.release(self._moment)
-            self._deposits[deposit.id] = deposit
+        held = await ledger.held_for_coin(self._connection, coin)
+        self._postponed.append((held, Deposit.release))
 
     async def review(self, deposit_id: str, decision: Decision) -> None:
         """A person decides: Refused where the deposit is in no state for that."""
@@ -201,15 +206,25 @@ class Booking:
 
     async def store(self) -> int:
         """Write what changed; returns the number of events made."""
-        changed = [deposit for deposit in self._deposits.values() if deposit.changed]
+        events = await self._write(self._deposits.values())
+        for ids, act in self._postponed:
+            for some in parts(ids):
+                waiting = await ledger.deposits(self._connection, some)
+                for deposit in waiting:
+                    act(deposit, self._moment)
+                events += await self._write(waiting)
+        return events
+
+    # ---------------------------------------------------------------- inside
+
+    async def _write(self, deposits: Iterable[Deposit]) -> int:
+        changed = [deposit for deposit in deposits if deposit.changed]
         for deposit in changed if self._terms.silent else ():
             deposit.silent = deposit.silent or deposit.created_at is None or bool(deposit.events)
         await self._load_coins({deposit.asset for deposit in changed})
         return await ledger.store(
             self._connection, changed, self._coins, self._codec, self._moment.now
         )
-
-    # ---------------------------------------------------------------- inside
 
     async def _look_up(self, transfers: Sequence[Transfer]) -> dict[bytes, list[Watcher]]:
         """Who paid, which coins, and who watches: what `_fresh` judges transfers by."""

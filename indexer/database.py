@@ -6,11 +6,11 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import orjson
@@ -22,6 +22,7 @@ from indexer.secret import Vault
 POOL_CONNECTIONS: Final = 10
 CONNECT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 60  # the server ends a statement then
+STATEMENT_ROWS: Final = 5_000  # that one takes at most, of however many: it has a time limit
 COMMAND_SECONDS: Final = 70.0  # and we give up on a server that does not answer at all
 STEP_SECONDS: Final = 86_400.0  # a step of the schema may rewrite a large table
 # A transaction whose process hangs, or is cut off, holds its locks no longer than its lease
@@ -68,6 +69,8 @@ LOST_CONNECTION: Final = re.compile(
     "connection (is|was|has been) (closed|terminated|released back)|cannot switch to state"
 )
 
+T = TypeVar("T")
+
 log = structlog.get_logger()
 
 # It logs a traceback for each failure to open spare connections; whoever needs one says so himself.
@@ -91,6 +94,16 @@ def unavailable_database() -> Iterator[None]:
         raise DatabaseUnavailable(
             "the database is out of reach: it closed the connection"
         ) from problem
+
+
+def parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Rows by as many as one statement takes.
+
+    Between two statements the caller prepares no more than these: a transaction that says nothing
+    for too long is taken for one whose process hangs.
+    """
+    for at in range(0, len(rows), STATEMENT_ROWS):
+        yield rows[at : at + STATEMENT_ROWS]
 
 
 def _short(problem: BaseException) -> str:

@@ -13,6 +13,7 @@ import orjson
 
 from indexer import totals
 from indexer.chains import Codec
+from indexer.database import parts
 from indexer.model import Coin, Event, format_time, view
 
 
@@ -28,11 +29,22 @@ async def append(
     """
     position = await take_positions(connection, Counter(e.deposit.account for e in events))
     await totals.add(connection, events)
-    positions = []
+    placed: list[tuple[int, Event]] = []
     for event in events:
         position[event.deposit.account] += 1
-        positions.append(position[event.deposit.account])
-    ids = [e.id for e in events]
+        placed.append((position[event.deposit.account], event))
+    for some in parts(placed):
+        await _insert(connection, some, coins_by_asset, codec)
+        await connection.execute("select make_deliveries($1)", [e.id for _, e in some])
+
+
+async def _insert(
+    connection: asyncpg.Connection,
+    placed: Sequence[tuple[int, Event]],
+    coins_by_asset: Mapping[bytes, Coin],
+    codec: Codec,
+) -> None:
+    events = [event for _, event in placed]
     await connection.execute(
         """
         insert into event (account, position, id, deposit, sequence, type, body, created_at)
@@ -40,15 +52,14 @@ async def append(
                              $6::text[], $7::bytea[], $8::timestamptz[])
         """,
         [e.deposit.account for e in events],
-        positions,
-        ids,
+        [position for position, _ in placed],
+        [e.id for e in events],
         [e.deposit.id for e in events],
         [e.deposit.sequence for e in events],
         [e.type for e in events],
         [body(e, coins_by_asset[e.deposit.asset], codec) for e in events],
         [e.timestamp for e in events],
     )
-    await connection.execute("select make_deliveries($1)", ids)
 
 
 async def take_positions(

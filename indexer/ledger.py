@@ -14,6 +14,7 @@ import asyncpg
 from indexer import feed, totals
 from indexer.chains import Codec
 from indexer.cursors import Cursor, Stale
+from indexer.database import parts
 from indexer.model import (
     Coin,
     Deposit,
@@ -121,6 +122,19 @@ async def _locked(connection: asyncpg.Connection, condition: str, *values: objec
         *values,
     )
     return [deposit_from(row) for row in rows]
+
+
+async def _locked_ids(connection: asyncpg.Connection, condition: str, *values: object) -> list[str]:
+    rows = await connection.fetch(
+        f"select id from deposit where {condition} order by id for update",  # noqa: S608
+        *values,
+    )
+    return [row["id"] for row in rows]
+
+
+async def deposits(connection: asyncpg.Connection, ids: Sequence[str]) -> list[Deposit]:
+    """Those of some ids, locked."""
+    return await _locked(connection, "id = any ($1) order by id", list(ids))
 
 
 async def deposits_of(
@@ -242,8 +256,9 @@ async def deposit(connection: asyncpg.Connection, deposit_id: str) -> Deposit:
     return found
 
 
-async def unplaced(connection: asyncpg.Connection, network: str) -> list[Deposit]:
-    return await _locked(connection, "network = $1 and unplaced order by id", network)
+async def unplaced(connection: asyncpg.Connection, network: str) -> list[str]:
+    """Ids of all, locked."""
+    return await _locked_ids(connection, "network = $1 and unplaced", network)
 
 
 async def unplace_above(connection: asyncpg.Connection, network: str, height: int) -> int:
@@ -263,12 +278,11 @@ async def detected(connection: asyncpg.Connection, network: str) -> list[Deposit
     return await _locked(connection, "network = $1 and state = 'detected' order by id", network)
 
 
-async def held_for_coin(connection: asyncpg.Connection, coin: str) -> list[Deposit]:
-    """Deposits held because their coin was inactive; unplaced ones wait for their place."""
-    return await _locked(
+async def held_for_coin(connection: asyncpg.Connection, coin: str) -> list[str]:
+    """Ids of all held because their coin was inactive, locked; unplaced ones wait for a place."""
+    return await _locked_ids(
         connection,
-        """coin = $1 and state = 'held' and reason = 'coin_inactive' and not unplaced
-           order by id""",
+        "coin = $1 and state = 'held' and reason = 'coin_inactive' and not unplaced",
         coin,
     )
 
@@ -285,10 +299,11 @@ async def store(
     Stale if a new one exists by now: two writers found the same transfer at the same time.
     """
     new = [d for d in changed if d.created_at is None]
-    if new and await _insert(connection, new, at) != len(new):
-        raise Stale("another writer found the same transfer")
-    if old := [d for d in changed if d.created_at is not None]:
-        await _update(connection, old, at)
+    for some in parts(new):
+        if await _insert(connection, some, at) != len(some):
+            raise Stale("another writer found the same transfer")
+    for some in parts([d for d in changed if d.created_at is not None]):
+        await _update(connection, some, at)
     events = [event for d in changed for event in d.events]
     if events:
         await feed.append(connection, events, coins_by_asset, codec)

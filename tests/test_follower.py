@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from indexer import coins, coverage, follower, origin
+from indexer import coins, coverage, database, follower, origin
 from indexer.chains import Header
 from indexer.follower import Outcome
 from indexer.model import Refused
@@ -82,6 +82,26 @@ async def test_a_batch_is_bounded_by_what_it_books(
         applied.append(await height(pool))
     assert [after - before for before, after in pairwise(applied)] == [3, 3, 2]
     assert len(await states(world)) == 8
+
+
+async def test_what_one_transaction_writes_goes_in_parts(
+    pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much it is, no statement outlasts its time, nor what is done between two."""
+    monkeypatch.setattr(database, "STATEMENT_ROWS", 3)
+    world = await world_with_alice(pool, Rules(finality="depth"))
+    await turn(pool, active=False)
+    await advance(world, 12, *[payment(number, (ALICE, 5)) for number in range(10)])
+    assert set((await states(world)).values()) == {("held", 1)}
+    await turn(pool, active=True)
+    assert set((await states(world)).values()) == {("finalized", 4)}
+    world.chain.cut(12)
+    for _ in range(14):
+        world.chain.mine()
+    await origin.rewind(pool, world.chain, "net", world.rules, 1)
+    await advance(world, 1)
+    assert set((await states(world)).values()) == {("orphaned", 5)}
+    await check_events(pool, rewinds=1)
 
 
 async def height(pool: asyncpg.Pool) -> int:
@@ -450,20 +470,21 @@ async def test_an_inactive_coin_holds_and_lets_go_when_it_is_active_again(
     pool: asyncpg.Pool,
 ) -> None:
     world = await world_with_alice(pool)
-
-    async def turn(active: bool) -> None:
-        async with pool.acquire() as connection, connection.transaction():
-            await coins.change_coin(connection, "net", HexCodec(), 3, "native", {"active": active})
-
-    await turn(False)
+    await turn(pool, active=False)
     await advance(world, 4, payment(1, (ALICE, 5)))
     row = await pool.fetchrow("select state, reason from deposit")
     assert tuple(row) == ("held", "coin_inactive")
-    await turn(True)
+    await turn(pool, active=True)
     types = await pool.fetch("select type from event order by position")
     assert [t["type"] for t in types] == [
         "deposit.held", "deposit.detected", "deposit.confirmed",
     ]  # fmt: skip
+
+
+async def turn(pool: asyncpg.Pool, *, active: bool) -> None:
+    """Have the native coin watched, or hold what pays it."""
+    async with pool.acquire() as connection, connection.transaction():
+        await coins.change_coin(connection, "net", HexCodec(), 3, "native", {"active": active})
 
 
 async def test_changed_confirmations_rewrite_what_is_still_detected(pool: asyncpg.Pool) -> None:

@@ -112,7 +112,8 @@ Blocks have the size of a busy mainnet block ({MAINNET.transactions} transaction
 logs, {MAINNET.transfers} ERC-20 Transfers). The peers store every Transfer (ethereum-etl those of
 ERC-721 as well). depositd reads {node.FINAL} more blocks, up to the head, and stores what pays
 {node.WATCHED:,} watched addresses: one Transfer in a thousand, as on "an exchange's" chain, or
-every one. Transfers/s counts those that were read.
+every one. Transfers/s counts those that were read. Where every one is a row, depositd writes three
+and changes one: a deposit, detected and then confirmed, with an event of each.
 
 ## Faults
 
