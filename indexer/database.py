@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +34,9 @@ IDLE_TRANSACTION_SECONDS: Final = 6
 # client that says nothing so often whether it is there.
 KEEPALIVE_SECONDS: Final = 1
 KEEPALIVES: Final = 4  # without an answer, before it takes the client for gone
+HOST_CHARS: Final = 40  # of the host's name: PostgreSQL cuts an application's off after 63
+# What this process is called in `lease` and `depositd status`.
+PROCESS: Final = f"{socket.gethostname()[:HOST_CHARS]}:{os.getpid()}"
 SCHEMA_FILE: Final = Path(__file__).with_name("schema.sql")  # a link to the one at the top
 SCHEMA_LOCK: Final = 0x6465706F  # advisory, held while steps are applied: "depo"
 
@@ -40,7 +45,7 @@ CONNECTION: Final[Mapping[str, Any]] = {
     "timeout": CONNECT_SECONDS,
     "command_timeout": COMMAND_SECONDS,
     "server_settings": {
-        "application_name": "depositd",
+        "application_name": f"depositd {PROCESS}",
         "statement_timeout": f"{STATEMENT_SECONDS}s",
         "idle_in_transaction_session_timeout": f"{IDLE_TRANSACTION_SECONDS}s",
         "tcp_keepalives_idle": f"{KEEPALIVE_SECONDS}",
@@ -140,6 +145,23 @@ def _refused_login() -> Iterator[None]:
         raise Refused(f"the database does not let us in: {_short(problem)}") from None
     except (asyncpg.ClientConfigurationError, ValueError):
         raise Refused("`database` is not a URL that PostgreSQL's clients understand") from None
+
+
+async def hang_up(pool: asyncpg.Pool, process: str) -> int:
+    """End a hanging process's connections at which the server waits; returns how many.
+
+    A transaction can wait for its client without being idle: between a statement that is being
+    prepared and its values there is no limit but the statement's.
+    """
+    ended: int = await pool.fetchval(
+        """
+        select count(pg_terminate_backend(pid)) from pg_stat_activity
+         where application_name = 'depositd ' || $1
+           and state <> 'idle' and wait_event = 'ClientRead'
+        """,
+        process,
+    )
+    return ended
 
 
 async def prepare(connection: asyncpg.Connection) -> None:

@@ -7,14 +7,14 @@ lease is stopped by the cursor's compare-and-swap.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from datetime import timedelta
 from time import monotonic
 from typing import Final
 from uuid import UUID
 
 import asyncpg
+
+from indexer.database import PROCESS, hang_up
 
 # Another process follows within ten seconds of its last renewal: with eight of lease, what was left
 # for the next look and the first block was one, too little for a busy machine.
@@ -30,7 +30,6 @@ class Lease:
         self._pool = pool
         self._name = name
         self._holder = holder
-        self._process = f"{socket.gethostname()}:{os.getpid()}"
         self._until = float("-inf")
 
     @property
@@ -38,22 +37,29 @@ class Lease:
         return monotonic() < self._until
 
     async def take(self) -> bool:
-        """Take or renew it; False while another process holds it."""
+        """Take or renew it; False while another process holds it.
+
+        Whoever let it lapse may hang in the middle of a transaction, with locks that its next
+        holder needs: its connections are ended.
+        """
         asked = monotonic()  # counted from before the question: never longer than the row says
-        taken = await self._pool.fetchval(
+        taken = await self._pool.fetchrow(
             """
+            with last as (select process from lease where name = $1 and holder <> $2)
             insert into lease as l (name, holder, process, until)
                 values ($1, $2, $4, clock() + $3)
                 on conflict (name) do update set holder = $2, process = $4, until = clock() + $3
                 where l.holder = $2 or l.until < clock()
-            returning true
+            returning (select process from last) as last
             """,
             self._name,
             self._holder,
             LEASE,
-            self._process,
+            PROCESS,
         )
         self._until = asked + LEASE.total_seconds() if taken else float("-inf")
+        if taken and taken["last"] not in (None, PROCESS):
+            await hang_up(self._pool, taken["last"])
         return self.held
 
     async def release(self) -> None:

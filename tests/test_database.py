@@ -80,7 +80,7 @@ async def test_connections_carry_their_limits(pool: asyncpg.Pool) -> None:
         )
     }  # fmt: skip
     assert settings == {
-        "application_name": "depositd",
+        "application_name": f"depositd {database.PROCESS}",
         "statement_timeout": "1min",
         "idle_in_transaction_session_timeout": "6s",
         "tcp_keepalives_idle": "1",

@@ -102,7 +102,7 @@ async def fill(dsn: str, pool: asyncpg.Pool) -> list[asyncpg.Connection]:
     """Take every connection that the server gives, also those that others have."""
     cut = (
         "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where backend_type = 'client backend' and application_name = 'depositd' "
+        "where backend_type = 'client backend' and application_name like 'depositd %' "
         "and pid <> pg_backend_pid()"
     )
     taken: list[asyncpg.Connection] = []

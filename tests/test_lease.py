@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import asyncio
 from uuid import UUID
 
 import asyncpg
+import pytest
 
 from indexer import database, status
 from indexer.lease import FOLLOW, LEASE, Lease
@@ -50,9 +50,34 @@ def test_a_holder_that_is_cut_off_in_a_transaction_holds_its_locks_no_longer() -
     assert gone < LEASE.total_seconds()
 
 
+@pytest.mark.pitfall("P120")
+async def test_a_holder_that_hangs_in_a_transaction_loses_it_with_its_lease(
+    dsn: str, pool: asyncpg.Pool
+) -> None:
+    """Stopped while a statement is prepared: for the server it is busy, for a minute."""
+    hung, other = [
+        await asyncpg.connect(dsn, server_settings={"application_name": f"depositd {process}"})
+        for process in ("elsewhere:1", "elsewhere:2")
+    ]
+    for each, table in ((hung, "cursor"), (other, "endpoint")):
+        await each.execute(f"begin; lock table {table}")
+        await each.prepare("select")  # asked with Flush, not Sync
+    await pool.execute(
+        "insert into lease (name, holder, process, until)"
+        " values ('follow:net', $1, 'elsewhere:1', clock() - interval '1 second')",
+        ONE,
+    )
+    assert await Lease(pool, "follow:net", TWO).take()
+    async with asyncio.timeout(5), pool.acquire() as connection:
+        await connection.execute("begin; lock table cursor; rollback")
+    await other.execute("rollback")
+    await other.close()
+    hung.terminate()
+
+
 async def test_status_names_who_leads_until_its_lease_lapses(pool: asyncpg.Pool) -> None:
     await pool.execute("insert into network (id, family) values ('net', 'evm'), ('other', 'evm')")
     await Lease(pool, f"{FOLLOW}net", ONE).take()
-    assert await status.leaders(pool) == {"net": f"{socket.gethostname()}:{os.getpid()}"}
+    assert await status.leaders(pool) == {"net": database.PROCESS}
     await pool.execute("update lease set until = clock() - interval '1 microsecond'")
     assert await status.leaders(pool) == {}
