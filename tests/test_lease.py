@@ -50,7 +50,6 @@ def test_a_holder_that_is_cut_off_in_a_transaction_holds_its_locks_no_longer() -
     assert gone < LEASE.total_seconds()
 
 
-@pytest.mark.pitfall("P120")
 async def test_a_holder_that_hangs_in_a_transaction_loses_it_with_its_lease(
     dsn: str, pool: asyncpg.Pool
 ) -> None:
