@@ -6,7 +6,6 @@ import asyncio
 from uuid import UUID
 
 import asyncpg
-import pytest
 
 from indexer import database, status
 from indexer.lease import FOLLOW, LEASE, Lease
