@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -305,14 +306,17 @@ async def test_an_endpoint_never_has_more_at_once_than_it_takes(
     async with moody() as receiver:
         receiver.seconds = 0.02
         await shop(pool, vault, receiver, concurrency=2)
-        async with dispatching(pool, vault, count=dispatchers):
+        async with dispatching(pool, vault, Limits(lost_seconds=60.0), count=dispatchers):
+            since = datetime.fromtimestamp(0, UTC)
 
-            async def known() -> bool:
-                count: int = await pool.fetchval("select count(*) from dispatcher")
-                return count == dispatchers
+            async def beaten() -> bool:
+                seen = await pool.fetch("select from dispatcher where seen_at > $1", since)
+                return len(seen) == dispatchers
 
-            await until(known)
-            await asyncio.sleep(1.2)  # until all have heard of all
+            await until(beaten)
+            since = await pool.fetchval("select clock()")
+            await until(beaten)  # once more: now each has heard of all
+            await asyncio.sleep(0.1)
             await deposits(pool, 60)
             await settled(pool)
     assert max(each.at_once for each in receiver.heard) == 2
