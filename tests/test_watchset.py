@@ -15,7 +15,7 @@ from indexer import coverage, cursors, keyset, watchset
 from indexer.follower import Outcome
 from indexer.keyset import KeySet, Loading
 from indexer.watchset import WatchSet
-from tests.followed import WINDOW, World
+from tests.followed import HOT, WINDOW, World
 from tests.scripted import ADDRESSES, STRANGER, TOKEN, payment
 from tests.test_coverage import amounts, remove, scan_all
 from tests.test_follower import ALICE, advance, world_with_alice
@@ -84,6 +84,7 @@ async def test_any_history_ends_right_while_it_joins_and_loads_all_the_time_or_i
         if unsure:
             sure_of_nothing(patches)
         world = await World.begin(pool)
+        await world.register("alice", HOT, role="own")  # as `check` knows it
         twin = world.process()
         for action, steps in history:
             world.seen |= world.covered().keys()
