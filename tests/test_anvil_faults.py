@@ -22,7 +22,7 @@ from tests.harness.world import World, identity, world
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("impatient")]
 
 ALICE = "0x" + "a1" * 20
-HITS = 2  # times that a fault must strike before it ends
+HITS = 8  # times that a fault must strike: an endpoint has to pass its check again
 LOOK = 0.05  # seconds between two looks at what the engine believes meanwhile
 
 P = pytest.param

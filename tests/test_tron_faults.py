@@ -17,7 +17,7 @@ from tests.harness.tron import TronWorld, Twist, tron_world
 pytestmark = pytest.mark.usefixtures("impatient")
 
 ALICE: Final = b"\xa1" * 20
-HITS: Final = 2  # times that a fault must strike
+HITS: Final = 8  # times that a fault must strike: an endpoint has to pass its check again
 SECONDS: Final = 20.0  # that it has for it
 TRANSFER: Final = "transfer(address,uint256)"
 

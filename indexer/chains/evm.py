@@ -32,9 +32,9 @@ from indexer.chains.evm_named import blocks_of
 from indexer.chains.evm_node import EvmNode
 from indexer.chains.evm_sighting import find
 from indexer.chains.evm_wire import quantity, sized
-from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
+from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import UNSUPPORTED_CODES, JsonRpc, NodeError, decode
-from indexer.chains.lookout import LAG_BLOCKS, Lookout
+from indexer.chains.lookout import Lookout
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.provers import Provers
 from indexer.chains.quorum import Verdict, agree
@@ -117,7 +117,9 @@ class EvmChain:
         )
         self._pace = Pace()
         self._genesis: str | None = None  # of the first endpoint that passed its check
-        self._lookout = Lookout(self._endpoints, self._head, self._header, self._transport.clock)
+        self._lookout = Lookout(
+            self._endpoints, self._head, self._header, settings.quorum, self._transport.clock
+        )
         self._unproved: dict[str, set[str]] = {}  # by endpoint: last blocks that do not prove
         if settings.native == "traces":
             # A transaction may nest its calls as deep as the EVM allows; JSON decoders count depth.
@@ -160,7 +162,7 @@ class EvmChain:
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)
-        self._lookout.see(tip)
+        self._lookout.look()
         return tip
 
     async def finalized(self) -> Header | None:
@@ -305,8 +307,7 @@ class EvmChain:
         self._genesis = self.codec.format_hash(sized(genesis, 32))
 
     async def _check_service(self, endpoint: Endpoint, tip: int) -> None:
-        if (behind := self._lookout.best_head - tip) > LAG_BLOCKS:
-            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
+        self._lookout.check(endpoint, tip)
         span = Span(max(0, tip - PROVED_BLOCKS + 1), tip)
         try:
             await self._fetcher.fetch(endpoint, span, settled=-1)

@@ -56,7 +56,7 @@ def recover_sender(tx: WireTransaction) -> bytes:
         key = coincurve.PublicKey.from_signature_and_message(
             signature, keccak(message), hasher=None
         )
-    except (ValueError, OverflowError):
+    except ValueError:
         raise NotProved(f"transaction {tx.hash} carries no valid signature") from None
     return keccak(key.format(compressed=False)[1:])[12:]
 

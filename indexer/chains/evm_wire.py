@@ -198,9 +198,9 @@ def sized(text: str, size: int) -> bytes:
 
 
 def quantity(text: str) -> int:
-    """The number of `0x…` hex text; never negative."""
+    """The number of `0x…` hex text; never negative, and of 256 bits at most."""
     try:
-        value = int(text[2:], 16) if text[:2] == "0x" else -1
+        value = int(text[2:], 16) if text[:2] == "0x" and len(text) <= 66 else -1
     except ValueError:
         value = -1
     if value < 0:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -220,28 +220,31 @@ class Endpoints:
             return None
         raise Unavailable("; ".join(dict.fromkeys(failures)))
 
-    async def at_others(
-        self, but: Endpoint, work: Callable[[Endpoint], Awaitable[T]]
+    async def at(
+        self, those: Collection[Endpoint], work: Callable[[Endpoint], Awaitable[T]]
     ) -> list[tuple[Endpoint, T | Unavailable]]:
-        """Do it at every endpoint but one, at once; what came of it at each."""
-        return await self._at(self._others(but), work)
+        """Do it at some endpoints, at once; what came of it at each."""
 
-    async def _at(
-        self, members: Sequence[_Member], work: Callable[[Endpoint], Awaitable[T]]
-    ) -> list[tuple[Endpoint, T | Unavailable]]:
         async def outcome(member: _Member) -> tuple[Endpoint, T | Unavailable]:
             try:
                 return member.endpoint, await self._use(member, work)
             except Unavailable as error:
                 return member.endpoint, error
 
-        return await asyncio.gather(*(outcome(member) for member in members))
+        asked = [member for member in self._members if member.endpoint in those]
+        return await asyncio.gather(*(outcome(member) for member in asked))
+
+    async def at_others(
+        self, but: Endpoint, work: Callable[[Endpoint], Awaitable[T]]
+    ) -> list[tuple[Endpoint, T | Unavailable]]:
+        """The same at every endpoint but one."""
+        return await self.at([member.endpoint for member in self._others(but)], work)
 
     async def at_all(
         self, work: Callable[[Endpoint], Awaitable[T]]
     ) -> list[tuple[Endpoint, T | Unavailable]]:
         """The same at every endpoint."""
-        return await self._at(self._members, work)
+        return await self.at([member.endpoint for member in self._members], work)
 
     def blame(self, endpoint: Endpoint, error: Unavailable) -> None:
         """Count a failure that showed only in comparison with others."""
@@ -320,12 +323,16 @@ class Endpoints:
                 member.state = Health.FAILING
         usable = member.failures < FAILURES and member.state is not Health.EXCLUDED
         if not usable and member is self._members[self._followed]:
-            self._followed = self._best()
-            log.info("endpoint_followed", endpoint=self.followed.name)
+            if (best := self._best()) != self._followed:
+                self._followed = best
+                log.info("endpoint_followed", endpoint=self.followed.name)
             self._look_back_at = self._clock() + RETURN_SECONDS
 
     def _best(self) -> int:
-        """Another than the followed one: not known to fail, with the least faults, preferred."""
+        """Another than the followed one: not known to fail, with the least faults, preferred.
+
+        The followed one itself where it stands alone.
+        """
         now = self._clock()
         bad = (Health.FAILING, Health.EXCLUDED)
 

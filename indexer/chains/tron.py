@@ -12,8 +12,8 @@ import structlog
 from indexer.chains import Block, Codec, Header, Holding, Sighting, Token, Transfer, Watch
 from indexer.chains.answers import Missing, NotProved
 from indexer.chains.evidence import Proof
-from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
-from indexer.chains.lookout import LAG_BLOCKS, Lookout
+from indexer.chains.failover import EndpointHealth, Endpoints
+from indexer.chains.lookout import Lookout
 from indexer.chains.metrics import UNPROVED
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
@@ -82,7 +82,9 @@ class TronChain:
         self._pace = Pace()
         self._genesis: bytes | None = None  # of the first endpoint that passed at first connect
         self._named: dict[str, bytes] = {}  # by endpoint: the genesis that it has
-        self._lookout = Lookout(self._endpoints, self._head, self._header, self._transport.clock)
+        self._lookout = Lookout(
+            self._endpoints, self._head, self._header, settings.quorum, self._transport.clock
+        )
         self._calls: Counter[str] = Counter()  # by endpoint: in a row without a nested one
 
     async def connect(self) -> str:
@@ -110,7 +112,7 @@ class TronChain:
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)
-        self._lookout.see(tip)
+        self._lookout.look()
         return tip
 
     async def finalized(self) -> Header | None:
@@ -240,8 +242,7 @@ class TronChain:
                 f"{endpoint.name} serves another chain: its block 0 is {genesis.blockID[:64]}"
             )
         tip = newest.data.number
-        if (behind := self._lookout.best_head - tip) > LAG_BLOCKS:
-            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
+        self._lookout.check(endpoint, tip)
         await self._fetcher.fetch(endpoint, max(0, tip - PROVED_BLOCKS + 1), tip)
         if self._settings.finality == "network":
             await self._check_finality(endpoint)

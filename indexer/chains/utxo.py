@@ -20,9 +20,9 @@ from indexer.chains import (
     utxo_hints,
 )
 from indexer.chains.evidence import Proof
-from indexer.chains.failover import EndpointHealth, Endpoints, Lagging
+from indexer.chains.failover import EndpointHealth, Endpoints
 from indexer.chains.jsonrpc import JsonRpc
-from indexer.chains.lookout import LAG_BLOCKS, Lookout
+from indexer.chains.lookout import Lookout
 from indexer.chains.metrics import PROVE_SECONDS
 from indexer.chains.pipeline import Pace, in_order
 from indexer.chains.quorum import Verdict, agree
@@ -89,7 +89,9 @@ class UtxoChain:
         )
         self._pace = Pace()
         self._genesis: bytes | None = None  # of the first endpoint that passed its check
-        self._lookout = Lookout(self._endpoints, self._head, self._header_at, self._transport.clock)
+        self._lookout = Lookout(
+            self._endpoints, self._head, self._header_at, settings.quorum, self._transport.clock
+        )
 
     async def connect(self) -> str:
         await self._endpoints.check_all()
@@ -115,7 +117,7 @@ class UtxoChain:
 
     async def tip(self) -> Header:
         tip = await self._endpoints.at_followed(self._head)
-        self._lookout.see(tip)
+        self._lookout.look()
         return tip
 
     async def finalized(self) -> Header | None:
@@ -284,9 +286,7 @@ class UtxoChain:
             raise EndpointFailed(
                 f"{endpoint.name} is still downloading the chain ({facts.blocks} blocks so far)"
             )
-        behind = max(self._lookout.best_head, facts.headers) - facts.blocks
-        if behind > LAG_BLOCKS:
-            raise Lagging(f"{endpoint.name} is {behind} blocks behind")
+        self._lookout.check(endpoint, facts.blocks, facts.headers)
         if facts.pruned_to > max(0, facts.blocks - self._settings.reorg_window):
             raise Refused(
                 f"{endpoint.name} keeps no block below {facts.pruned_to}; reorg_window = "
