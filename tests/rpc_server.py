@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.harness.server import serve
+
 Handler = Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
 
 
@@ -50,16 +52,8 @@ async def serving() -> AsyncIterator[RpcServer]:
     server = RpcServer()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    server.url = f"http://{host}:{port}"
-    try:
+    async with serve(app) as server.url:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 def reply(call: dict[str, Any], result: Any) -> dict[str, Any]:

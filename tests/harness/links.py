@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
+from tests.harness.server import settle
+
 CHUNK_BYTES: Final = 2**16
 
 
@@ -35,6 +37,7 @@ class Relay:
 
     async def close(self) -> None:
         if self._server is not None:
+            await settle()
             self._server.close()
         for pump in self._pumps:
             pump.cancel()

@@ -8,10 +8,12 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from yarl import URL
+
+from tests.harness.server import settle
 
 OK: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
@@ -39,24 +41,27 @@ class Raw:
     def at(self, host: str) -> URL:
         return URL(f"{self._scheme}://{host}:{self.port}/hook?key=1", encoded=True)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self._open.add(writer)
-        self.connections += 1
-        try:
-            while True:
-                if self._read_first:
-                    self.requests.append(await read_request(reader))
-                await self._behave(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Known from its first moment: a task that is called off before it ran closes nothing."""
+
+        def over(task: asyncio.Task[None]) -> None:
             self.ended += 1
             self._tasks.discard(task)
             self._open.discard(writer)
             writer.transport.abort()
+
+        self.connections += 1
+        self._open.add(writer)
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(over)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                if self._read_first:
+                    self.requests.append(await read_request(reader))
+                await self._behave(reader, writer)
 
     async def until_ended(self, connections: int) -> None:
         """Return once so many connections are over."""
@@ -87,12 +92,14 @@ async def receiving(
 ) -> AsyncIterator[Raw]:
     """A running one. Without `read_first` it behaves before it has read anything."""
     raw = Raw(behave, read_first, "http" if tls is None else "https")
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", port, ssl=tls)
+    server = await asyncio.start_server(raw.accept, "127.0.0.1", port, ssl=tls)
     raw.port = server.sockets[0].getsockname()[1]
     try:
         yield raw
     finally:
+        await settle()
         server.close()
+        await asyncio.sleep(0)  # `raw` knows of it
         await raw.stop()
 
 

@@ -147,8 +147,8 @@ async def installed(
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        calls = await enter(receiver(fail, delay))  # ends after who calls it
         running = await enter(engine(folder, dsn, {network: settings}, inside=inside))
-        calls = await enter(receiver(fail, delay))
         database = await asyncpg.connect(dsn)
         stack.push_async_callback(database.close)
         admin = await enter(Client(running.base, ADMIN_KEY))

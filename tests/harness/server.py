@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
 from aiohttp import web
 
+SETTLE: Final = 0.001  # seconds
 GRACE: Final = 0.2  # seconds that open requests get at the end
 
 
@@ -22,4 +24,15 @@ async def serve(app: web.Application) -> AsyncIterator[str]:
         host, port = runner.addresses[0][:2]
         yield f"http://{host}:{port}"
     finally:
+        await settle()
         await runner.cleanup()
+
+
+async def settle() -> None:
+    """To be awaited before a server of asyncio is closed: then no accepted connection is lost.
+
+    One whose task has not run yet is neither attached to a server that is closed nor closed
+    itself. Who wakes up by a timer comes after the tasks of what was accepted until then; one
+    turn of the loop is not enough.
+    """
+    await asyncio.sleep(SETTLE)
