@@ -130,6 +130,7 @@ async def now(connection: asyncpg.Connection) -> datetime:
 async def store_headers(
     connection: asyncpg.Connection, network: str, headers: Sequence[Header]
 ) -> None:
+    """Keep them: by these a reorganisation is noticed and its common ancestor found."""
     await connection.execute(
         """
         insert into block (network, height, hash, parent, time, source, work)

@@ -13,6 +13,7 @@ from typing import Final
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from indexer.database import PROCESS, hang_up
 
@@ -21,6 +22,8 @@ from indexer.database import PROCESS, hang_up
 LEASE: Final = timedelta(seconds=6)
 RENEW_SECONDS: Final = 2.0
 FOLLOW: Final = "follow:"  # before a network's id: the name of what its leader holds
+
+log = structlog.get_logger()
 
 
 class Lease:
@@ -59,8 +62,12 @@ class Lease:
         )
         self._until = asked + LEASE.total_seconds() if taken else float("-inf")
         if taken and taken["last"] not in (None, PROCESS):
-            await hang_up(self._pool, taken["last"])
+            await self._hang_up(taken["last"])
         return self.held
+
+    async def _hang_up(self, process: str) -> None:
+        if ended := await hang_up(self._pool, process):
+            log.warning("hung_up", lease=self._name, process=process, connections=ended)
 
     async def release(self) -> None:
         """Let the next one have it at once."""
