@@ -15,7 +15,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.workers import Workers
 
 SEEDS: Final = 1000
-PLANTED_SEEDS: Final = 300  # until a planted bug counts as not found
+PLANTED_SEEDS: Final = 500  # until a planted bug counts as not found
 SAID_SECONDS: Final = 10.0  # between two words on how far it is
 
 
