@@ -30,6 +30,7 @@ DEPTH: Final = 6  # blocks that a reorg of these histories replaces at most
 STEP: Final = 0.15  # seconds between two pieces of traffic
 TRIES: Final = 400  # of one request to an API that dies now and then
 PATIENCE: Final = 90.0  # seconds: leases of dead processes have to run out
+RATE: Final = 50.0  # callbacks a second that an endpoint is sent, unless it asks for another number
 
 # The dead hold leases for some seconds; instead of waiting, most of the time in vain, end them.
 EXPIRE: Final = """
@@ -246,7 +247,8 @@ async def promises(life: Life) -> None:
     await life.settle()
     w = life.scene
     w.receiver.fail = 0.0
-    await w.delivered(PATIENCE)
+    left: int = await w.database.fetchval("select count(*) from delivery")
+    await w.delivered(PATIENCE + left / RATE)
     assert len(await life.standing()) > 10, "hardly anything happened"
     events = await w.account.events()
     assert [each["position"] for each in events] == list(range(1, len(events) + 1))
